@@ -1,0 +1,78 @@
+// Package wholefile writes files that are there whole or not at all, also after
+// a power cut.
+package wholefile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// ErrExists is what Create returns when path is taken. errors.Is(err,
+// fs.ErrExist) holds too.
+var ErrExists = fmt.Errorf("wholefile: %w", fs.ErrExist)
+
+// Write puts data at path with the permissions perm (before the umask),
+// replacing what was there. When it returns nil, data is on stable storage;
+// when it fails or the machine stops, path holds either the old or the new
+// content, never a part.
+func Write(path string, data []byte, perm fs.FileMode) error {
+	return write(path, data, perm, os.Rename)
+}
+
+// Create is Write for a path that must not exist yet: of several processes
+// that try, one wins and the others get ErrExists.
+func Create(path string, data []byte, perm fs.FileMode) error {
+	// Unlike rename, link refuses to replace. The temporary name is then
+	// removed by write, as after a failure.
+	err := write(path, data, perm, os.Link)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: %s", ErrExists, path)
+	}
+	return err
+}
+
+func write(path string, data []byte, perm fs.FileMode, publish func(from, to string) error) error {
+	dir := filepath.Dir(path)
+	// CreateTemp opens with 0600 and O_EXCL: a link that someone planted
+	// under the temporary name is not followed.
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // after a rename there is nothing to remove
+	if err := fill(f, data, perm); err != nil {
+		return err
+	}
+	if err := publish(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func fill(f *os.File, data []byte, perm fs.FileMode) error {
+	_, err := f.Write(data)
+	if err == nil {
+		err = f.Chmod(perm)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// syncDir makes a name in dir durable: fsync of a file says nothing about the
+// directory entry that leads to it.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
