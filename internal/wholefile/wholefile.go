@@ -14,7 +14,7 @@ import (
 // fs.ErrExist) holds too.
 var ErrExists = fmt.Errorf("wholefile: %w", fs.ErrExist)
 
-// Write puts data at path with the permissions perm (before the umask),
+// Write puts data at path with the permissions perm (whatever the umask),
 // replacing what was there. When it returns nil, data is on stable storage;
 // when it fails or the machine stops, path holds either the old or the new
 // content, never a part.
