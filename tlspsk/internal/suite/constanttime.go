@@ -1,0 +1,170 @@
+package suite
+
+import (
+	"crypto/sha256"
+	"encoding"
+	"encoding/binary"
+	"errors"
+	"hash"
+)
+
+// maxPadding is the most octets that padding can take, its length octet
+// included (RFC 5246 section 6.2.3.2).
+const maxPadding = 256
+
+// All the functions below take secrets in ints and compute on them without
+// branches or indices that depend on them. Lengths are far below 2^31, so the
+// differences' sign bits are right.
+
+// ctLess returns all ones when a < b, and 0 otherwise.
+func ctLess(a, b int) int { return int(int64(a)-int64(b)) >> 63 }
+
+// ctEq returns all ones when a == b, and 0 otherwise.
+func ctEq(a, b int) int {
+	x := int64(a ^ b)
+	return int(^((x | -x) >> 63))
+}
+
+// padding returns the number of octets of padding at the end of body,
+// including the length octet, and 1, when every octet of it is right and it
+// leaves at least reserve octets before it; otherwise 0 and 0. It reads the
+// same octets in any case. Body must be longer than reserve.
+func padding(body []byte, reserve int) (n, good int) {
+	last := int(body[len(body)-1])
+	ok := ^ctLess(len(body)-reserve, last+1)
+	for i := range min(maxPadding, len(body)) {
+		b := int(body[len(body)-1-i])
+		inside := ^ctLess(last, i) // i <= last
+		ok &= ^inside | ctEq(b, last)
+	}
+	return ok & (last + 1), ok & 1
+}
+
+// constantTimeMAC computes HMAC-SHA-256 over a header and a prefix of a buffer
+// whose length is secret.
+//
+// SHA-256 works on blocks of 64 octets. The blocks that certainly lie within
+// the message are hashed as they are. For each block that may be the last one
+// we build, with masks, what it holds if it is: message, 0x80, zeros, and the
+// length; feed it to the hash; and keep the resulting state if it was the last
+// one. The state is read with the hash's own state export: after a whole
+// number of blocks it is the digest of what was fed.
+type constantTimeMAC struct {
+	inner, outer []byte // exported states after the padded key's block
+	h            hash.Hash
+	state        []byte // scratch for exported states
+}
+
+const (
+	blockLen   = sha256.BlockSize
+	blockShift = 6 // a division of a secret would take time that depends on it
+	// The exported state starts with a 4-octet tag, then the 8 state words.
+	// TestConstantTimeMAC notices if that ever changes.
+	stateOffset = 4
+)
+
+func newConstantTimeMAC(key []byte) (*constantTimeMAC, error) {
+	m := &constantTimeMAC{h: sha256.New()}
+	var err error
+	if m.inner, err = m.padState(key, 0x36); err != nil {
+		return nil, err
+	}
+	m.outer, err = m.padState(key, 0x5c)
+	return m, err
+}
+
+// padState returns the state after the key XOR the pad of RFC 2104.
+func (m *constantTimeMAC) padState(key []byte, pad byte) ([]byte, error) {
+	if len(key) > blockLen {
+		return nil, errors.New("MAC key longer than a block")
+	}
+	var block [blockLen]byte
+	copy(block[:], key)
+	for i := range block {
+		block[i] ^= pad
+	}
+	m.h.Reset()
+	m.h.Write(block[:])
+	clear(block[:])
+	return m.h.(encoding.BinaryAppender).AppendBinary(nil)
+}
+
+// sum computes the MAC over ad and body[:n]. Everything but n's value is
+// public: n is known to lie at most maxPadding below len(body)-cbcMACLen.
+func (m *constantTimeMAC) sum(out *[cbcMACLen]byte, ad *[additionalDataLen]byte, body []byte, n int) {
+	longest := additionalDataLen + len(body) - cbcMACLen
+	shortest := max(additionalDataLen, longest-maxPadding)
+	length := additionalDataLen + n // secret
+
+	m.restore(m.inner)
+	whole := shortest / blockLen // blocks that lie within any message
+	if whole > 0 {
+		m.h.Write(ad[:])
+		m.h.Write(body[:whole*blockLen-additionalDataLen])
+	}
+	var bits [8]byte
+	binary.BigEndian.PutUint64(bits[:], uint64(blockLen+length)*8)
+	last := (length + 8) >> blockShift // index of the block that ends the message; secret
+	*out = [cbcMACLen]byte{}
+	for j := whole; j <= (longest+8)/blockLen; j++ {
+		isLast := ctEq(j, last)
+		block := paddedBlock(j, ad, body, length, isLast, &bits)
+		m.h.Write(block[:])
+		m.state, _ = m.h.(encoding.BinaryAppender).AppendBinary(m.state[:0])
+		for i := range out {
+			out[i] |= m.state[stateOffset+i] & byte(isLast)
+		}
+	}
+	m.restore(m.outer)
+	m.h.Write(out[:])
+	m.h.Sum(out[:0])
+}
+
+// paddedBlock returns block j of the hash's input when the message is the
+// first length octets of ad || body.
+func paddedBlock(j int, ad *[additionalDataLen]byte, body []byte, length, isLast int, bits *[8]byte) (block [blockLen]byte) {
+	for i := range block {
+		pos := j*blockLen + i
+		var b byte
+		if pos < additionalDataLen {
+			b = ad[pos]
+		} else if pos-additionalDataLen < len(body) {
+			b = body[pos-additionalDataLen]
+		}
+		b &= byte(ctLess(pos, length))
+		b |= 0x80 & byte(ctEq(pos, length))
+		if i >= blockLen-len(bits) {
+			b |= bits[i-(blockLen-len(bits))] & byte(isLast)
+		}
+		block[i] = b
+	}
+	return block
+}
+
+func (m *constantTimeMAC) restore(state []byte) {
+	if err := m.h.(encoding.BinaryUnmarshaler).UnmarshalBinary(state); err != nil {
+		panic("suite: sha256 does not take its own state back: " + err.Error())
+	}
+}
+
+// copyMAC copies the MAC at the secret offset n of body. Every octet where the
+// MAC may stand is read once, in order; the copy is then rotated into place.
+func copyMAC(out *[cbcMACLen]byte, body []byte, n int) {
+	start := max(0, len(body)-cbcMACLen-maxPadding)
+	var rotated [cbcMACLen]byte
+	rotation := 0
+	for i := start; i < len(body); i++ {
+		slot := (i - start) % cbcMACLen
+		inside := ^ctLess(i, n) & ctLess(i, n+cbcMACLen)
+		rotated[slot] |= body[i] & byte(inside)
+		rotation |= slot & ctEq(i, n)
+	}
+	for i := range out {
+		var b byte
+		want := (rotation + i) & (cbcMACLen - 1)
+		for slot := range rotated {
+			b |= rotated[slot] & byte(ctEq(slot, want))
+		}
+		out[i] = b
+	}
+}

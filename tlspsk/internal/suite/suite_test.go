@@ -1,0 +1,229 @@
+package suite
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"testing"
+)
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// The vectors that the TLS working group's list used to check P_SHA256 and
+// P_SHA384 implementations ("TLS 1.2 PRF test vectors", 2009).
+func TestPRF(t *testing.T) {
+	for _, v := range []struct {
+		suite              uint16
+		secret, seed, want string
+	}{
+		{PSK_AES_128_GCM_SHA256, "9bbe436ba940f017b17652849a71db35", "a0ba9f936cda311827a6f796ffd5198c",
+			"e3f229ba727be17b8d122620557cd453c2aab21d07c3d495329b52d4e61edb5a6b301791e90d35c9c9a46b4e14baf9af0fa022f7077def17abfd3797c0564bab4fbc91666e9def9b97fce34f796789baa48082d122ee42c5a72e5a5110fff70187347b66"},
+		{PSK_AES_256_GCM_SHA384, "b80b733d6ceefcdc71566ea48e5567df", "cd665cf6a8447dd6ff8b27555edb7465",
+			"7b0c18e9ced410ed1804f2cfa34a336a1c14dffb4900bb5fd7942107e81c83cde9ca0faa60be9fe34f82b1233c9146a0e534cb400fed2700884f9dc236f80edd8bfa961144c9e8d792eca722a7b32fc3d416d473ebc2c5fd4abfdad05d9184259b5bf8cd4d90fa0d31e2dec479e4f1a26066f2eea9a69236a3e52655c9e9aee691c8f3a26854308d5eaa3be85e0990703d73e56f"},
+	} {
+		want := unhex(t, v.want)
+		got := make([]byte, len(want))
+		prf := ByID(v.suite).NewPRF(unhex(t, v.secret))
+		for range 2 { // a PRF may be used again
+			prf.Expand(got, "test label", unhex(t, v.seed))
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s: PRF = %x", ByID(v.suite).Name, got)
+			}
+		}
+	}
+}
+
+// RFC 4279 section 2 and RFC 5489 section 2, spelled out.
+func TestPremasterSecret(t *testing.T) {
+	psk := []byte{1, 2, 3}
+	if got := PremasterSecret(psk, nil); !bytes.Equal(got, []byte{0, 3, 0, 0, 0, 0, 3, 1, 2, 3}) {
+		t.Errorf("plain: %x", got)
+	}
+	if got := PremasterSecret(psk, []byte{9, 8}); !bytes.Equal(got, []byte{0, 2, 9, 8, 0, 3, 1, 2, 3}) {
+		t.Errorf("ECDHE: %x", got)
+	}
+}
+
+// pair returns both ends of one direction.
+func pair(t testing.TB, s *Suite, etm bool) (seal, open Protection) {
+	t.Helper()
+	master := make([]byte, MasterSecretLen)
+	rand.Read(master)
+	r := make([]byte, RandomLen)
+	var err error
+	if seal, _, err = s.Protections(s.NewPRF(master), r, r, etm); err != nil {
+		t.Fatal(err)
+	}
+	if open, _, err = s.Protections(s.NewPRF(master), r, r, etm); err != nil {
+		t.Fatal(err)
+	}
+	return seal, open
+}
+
+func eachProtection(t *testing.T, f func(t *testing.T, s *Suite, etm bool)) {
+	for _, id := range Preferred() {
+		s := ByID(id)
+		t.Run(s.Name, func(t *testing.T) { f(t, s, false) })
+		if s.CBC() {
+			t.Run(s.Name+"/encrypt-then-MAC", func(t *testing.T) { f(t, s, true) })
+		}
+	}
+}
+
+func TestSealOpen(t *testing.T) {
+	eachProtection(t, func(t *testing.T, s *Suite, etm bool) {
+		seal, open := pair(t, s, etm)
+		for seq, n := range []int{0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 255, 256, 257, 511, 1000, 16384} {
+			plaintext := make([]byte, n)
+			rand.Read(plaintext)
+			h := Header{Seq: uint64(seq), Type: 23, Version: 0x0303}
+			fragment := seal.Seal([]byte("head"), h, plaintext)[4:]
+			if got := len(fragment) - n; got > seal.Overhead() {
+				t.Errorf("%d octets of overhead, more than the %d promised", got, seal.Overhead())
+			}
+			got, err := open.Open(h, bytes.Clone(fragment))
+			if err != nil || !bytes.Equal(got, plaintext) {
+				t.Fatalf("%d octets: %v", n, err)
+			}
+			refuse := func(what string, h Header, f []byte) {
+				t.Helper()
+				if _, err := open.Open(h, bytes.Clone(f)); !errors.Is(err, ErrOpen) {
+					t.Errorf("%d octets, %s: %v", n, what, err)
+				}
+			}
+			refuse("another sequence number", Header{h.Seq + 1, h.Type, h.Version}, fragment)
+			refuse("another type", Header{h.Seq, 22, h.Version}, fragment)
+			refuse("another version", Header{h.Seq, h.Type, 0xfefd}, fragment)
+			refuse("cut", h, fragment[:len(fragment)-1])
+			refuse("empty", h, nil)
+			for range 50 {
+				i := randInt(len(fragment))
+				altered := bytes.Clone(fragment)
+				altered[i] ^= byte(1 << randInt(8))
+				refuse(fmt.Sprintf("octet %d altered", i), h, altered)
+			}
+		}
+	})
+}
+
+func randInt(n int) int {
+	var b [4]byte
+	rand.Read(b[:])
+	return int(uint32(b[0])<<16|uint32(b[1])<<8|uint32(b[2])) % n
+}
+
+// Every record length and every padding length, right and wrong, gives what
+// the plain algorithm gives.
+func TestConstantTimeMAC(t *testing.T) {
+	key := bytes.Repeat([]byte{7}, cbcMACKey)
+	m, err := newConstantTimeMAC(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size := 48; size <= 48+320; size += 16 {
+		body := make([]byte, size)
+		rand.Read(body)
+		for pad := 1; pad <= min(maxPadding, size-cbcMACLen); pad++ {
+			n := size - cbcMACLen - pad
+			var ad [additionalDataLen]byte
+			rand.Read(ad[:])
+			ref := hmac.New(sha256.New, key)
+			ref.Write(ad[:])
+			ref.Write(body[:n])
+			var got [cbcMACLen]byte
+			m.sum(&got, &ad, body, n)
+			if !bytes.Equal(got[:], ref.Sum(nil)) {
+				t.Fatalf("size %d, padding %d: MAC differs from crypto/hmac's", size, pad)
+			}
+			copyMAC(&got, body, n)
+			if !bytes.Equal(got[:], body[n:n+cbcMACLen]) {
+				t.Fatalf("size %d, padding %d: copied the wrong octets", size, pad)
+			}
+		}
+	}
+}
+
+func TestPadding(t *testing.T) {
+	plain := func(body []byte, reserve int) (int, int) {
+		last := int(body[len(body)-1])
+		if last+1 > len(body)-reserve {
+			return 0, 0
+		}
+		for _, b := range body[len(body)-last-1:] {
+			if int(b) != last {
+				return 0, 0
+			}
+		}
+		return last + 1, 1
+	}
+	for _, size := range []int{48, 64, 256, 288, 304, 320} {
+		for last := range 256 {
+			body := bytes.Repeat([]byte{byte(last)}, size)
+			for wrong := -1; wrong < size; wrong++ {
+				if wrong >= 0 {
+					body[size-1-wrong] ^= 0x10
+				}
+				for _, reserve := range []int{0, cbcMACLen} {
+					n, good := padding(body, reserve)
+					if wantN, want := plain(body, reserve); n != wantN || good != want {
+						t.Fatalf("size %d, last %d, octet %d wrong: %d, %d, want %d, %d", size, last, wrong, n, good, wantN, want)
+					}
+				}
+				if wrong >= 0 {
+					body[size-1-wrong] ^= 0x10
+				}
+			}
+		}
+	}
+}
+
+func TestMasks(t *testing.T) {
+	for a := -3; a <= 3; a++ {
+		for b := -3; b <= 3; b++ {
+			if (ctLess(a, b) == -1) != (a < b) || (ctEq(a, b) == -1) != (a == b) {
+				t.Errorf("%d, %d: less %d, equal %d", a, b, ctLess(a, b), ctEq(a, b))
+			}
+		}
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	for _, id := range Preferred() {
+		s := ByID(id)
+		if s.ECDHE {
+			continue
+		}
+		for _, etm := range []bool{false, true} {
+			if etm && !s.CBC() {
+				continue
+			}
+			for _, n := range []int{16, 1024} {
+				b.Run(fmt.Sprintf("%s/etm=%v/%d", s.Name, etm, n), func(b *testing.B) {
+					seal, open := pair(b, s, etm)
+					h := Header{Seq: 1, Type: 23, Version: 0x0303}
+					fragment := seal.Seal(nil, h, make([]byte, n))
+					buf := make([]byte, len(fragment))
+					b.SetBytes(int64(n))
+					b.ReportAllocs()
+					for b.Loop() {
+						copy(buf, fragment)
+						if _, err := open.Open(h, buf); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
+			}
+		}
+	}
+}
