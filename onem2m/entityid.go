@@ -6,7 +6,8 @@ import "strings"
 // (TS-0001 table 7.2-1). The zero value means none.
 //
 // The two forms are different values; make both absolute before comparing.
-// A CSE-ID is case sensitive, save for its FQDN.
+// A CSE-ID is case sensitive, save for its FQDN (TS-0004 6.2.3: "/cse1" and
+// "/Cse1" are two CSEs).
 type CSEID struct {
 	SP FQDN   // the service provider's; "" in the SP-relative form
 	ID string // 1 to 128 of RFC 3986's unreserved characters, without the slash
@@ -78,8 +79,8 @@ func (id CSEID) Absolute(sp FQDN) CSEID {
 //
 // It returns "" where there is no such name that leads back to id: the
 // SP-relative form has no FQDN, and a CSE-ID with a capital, a dot, '_' or '~'
-// is not a label of a domain name, in which case does not count.
-// [ParseCSEDomainName] is the inverse.
+// has no place in a domain name, or would come back in lower case as another
+// CSE's. [ParseCSEDomainName] is the inverse.
 func (id CSEID) DomainName() string {
 	if !id.IsAbsolute() {
 		return ""
@@ -112,7 +113,7 @@ func (id CSEID) MarshalText() ([]byte, error) { return []byte(id.String()), nil 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (id *CSEID) UnmarshalText(text []byte) error { return unmarshal(id, text, ParseCSEID) }
 
-// AEID is an AE-ID in one of its three forms (TS-0001 table 7.2-1):
+// AEID is an AE-ID in one of its forms (TS-0001 table 7.2-1, TS-0004 6.2.3):
 //
 //	                assigned by the Registrar CSE     assigned by the service provider
 //	stem            Cmeter7                           Smeter7
@@ -213,10 +214,14 @@ func (id AEID) IsStem() bool {
 func (id AEID) IsAbsolute() bool { return id.SP != "" }
 
 // Absolute returns the absolute form of id, as seen at the given Registrar CSE:
-// parts that id leaves out are the Registrar's. registrar must be absolute.
+// parts that id leaves out are the Registrar's. It returns the zero value when
+// they are needed and registrar is not absolute.
 func (id AEID) Absolute(registrar CSEID) AEID {
 	if id.IsZero() || id.IsAbsolute() {
 		return id
+	}
+	if !registrar.IsAbsolute() {
+		return AEID{}
 	}
 	abs := AEID{SP: registrar.SP, CSE: id.CSE, Stem: id.Stem}
 	if id.IsStem() && strings.HasPrefix(id.Stem, "C") {

@@ -9,7 +9,7 @@ import "strings"
 // A name holds at most 253 characters in labels of 1 to 63 letters, digits and
 // inner hyphens (RFC 1123 2.1), and no final dot. Internationalised names stand
 // in their ASCII form ("xn--..."). A name of one label, as on a private
-// network, is accepted. One whose last label is all digits is not: it would be
+// network, is accepted (so does the grammar of TS-0004 6.2.3). One whose last label is all digits is not: it would be
 // an IPv4 address or could be taken for one, and neither is a name that SNI can
 // carry (RFC 6066 3).
 type FQDN string
