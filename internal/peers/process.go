@@ -1,0 +1,239 @@
+package peers
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Options is a peer's command line.
+type Options struct {
+	Network       string   // "tcp": TLS; "udp": DTLS
+	Addr          string   // client: where to connect to, a numeric host and port
+	Suites        []string // by their IANA names, in order of preference
+	Identity, PSK []byte
+	NoEMS, NoEtM  bool   // do not offer or accept the extension
+	ServerName    string // client: SNI; empty: none
+	Hint          string // server: identity hint; empty: none
+	Group         string // "X25519" or "P-256"; empty: the library's own list
+	MTU           int    // DTLS: octets of UDP payload; 0: the library's own choice
+	Count         int    // server: connections to serve before it ends; 0: one
+	Pings         int    // client: messages to exchange; 0: one
+	Bulk          int    // client: octets to send and read back after those
+}
+
+// Limit is how long one peer process may run before it is ended.
+const Limit = 30 * time.Second
+
+func (o Options) args() []string {
+	onOff := map[bool]string{true: "off", false: "on"}
+	proto := map[string]string{"tcp": "tls", "udp": "dtls"}[o.Network]
+	addr := o.Addr
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	args := []string{"--proto", proto, "--addr", addr, "--suite", strings.Join(o.Suites, ":"),
+		"--identity-hex", hex.EncodeToString(o.Identity), "--psk", hex.EncodeToString(o.PSK),
+		"--ems", onOff[o.NoEMS], "--etm", onOff[o.NoEtM],
+		"--count", strconv.Itoa(max(o.Count, 1)), "--pings", strconv.Itoa(max(o.Pings, 1)),
+		"--bulk", strconv.Itoa(o.Bulk), "--mtu", strconv.Itoa(o.MTU)}
+	for name, value := range map[string]string{"--sni": o.ServerName, "--hint": o.Hint, "--group": o.Group} {
+		if value != "" {
+			args = append(args, name, value)
+		}
+	}
+	return args
+}
+
+// A Session is what a peer says about a finished handshake.
+type Session struct {
+	Suite      string
+	EMS, EtM   Answer
+	Identity   []byte
+	ServerName string // as the server heard it
+	Export     []byte // 48 octets under EXPORTER-oneM2M-Connection
+}
+
+// Answer is yes, no, or that the library does not tell.
+type Answer int
+
+// The values of an Answer.
+const (
+	Untold Answer = iota - 1
+	No
+	Yes
+)
+
+// A Failure is what a peer says about a connection that failed.
+type Failure struct {
+	Sent, Received int    // TLS alert codes; -1: none
+	Text           string // the whole of it
+}
+
+// A Report is all that a peer process said.
+type Report struct {
+	Sessions    []Session
+	Failures    []Failure
+	Closed      []string // how each connection's other side ended it: "notify", "eof", or "end" (untold)
+	DataOK      bool     // client: the pings and the bulk came back
+	Unsupported string   // what the library cannot do
+	Lines       []string
+}
+
+// A Process is a running peer.
+type Process struct {
+	Addr string // server: where it listens
+
+	name   string
+	cancel context.CancelFunc
+	ready  chan struct{} // closed when Addr is set, or the process has ended
+	done   chan struct{} // closed when the process has ended and report is complete
+
+	mu     sync.Mutex // guards report
+	report Report
+}
+
+// Suites asks the peer's library which of the project's suites it has.
+func (p *Peer) Suites(t testing.TB, network string) []string {
+	t.Helper()
+	process := p.start(t, append([]string{"list"}, Options{Network: network}.args()...))
+	var names []string
+	for _, line := range process.Wait().Lines {
+		if name, ok := strings.CutPrefix(line, "SUITE "); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Serve starts the peer as a server on a free loopback port and waits until it listens. The
+// process is ended with the test.
+func (p *Peer) Serve(t testing.TB, o Options) *Process {
+	t.Helper()
+	process := p.start(t, append([]string{"server"}, o.args()...))
+	<-process.ready
+	if process.Addr == "" {
+		t.Fatalf("the %s server did not start: %q", p.Name, process.Wait().Lines)
+	}
+	return process
+}
+
+// Connect starts the peer as a client.
+func (p *Peer) Connect(t testing.TB, o Options) *Process {
+	t.Helper()
+	return p.start(t, append([]string{"client"}, o.args()...))
+}
+
+func (p *Peer) start(t testing.TB, args []string) *Process {
+	t.Helper()
+	argv := append(p.argv[:len(p.argv):len(p.argv)], args...)
+	ctx, cancel := context.WithTimeout(context.Background(), Limit)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	process := &Process{name: p.Name, cancel: cancel, ready: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(process.done)
+		ready := sync.OnceFunc(func() { close(process.ready) })
+		defer ready()
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if process.line(lines.Text()) {
+				ready()
+			}
+		}
+		cmd.Wait() // the lines tell more than the exit code
+	}()
+	t.Cleanup(process.Stop)
+	return process
+}
+
+// Stop ends the process if it has not ended by itself, and waits for its end.
+func (p *Process) Stop() {
+	p.cancel()
+	<-p.done
+}
+
+// Wait waits for the process to end by itself, at most Limit from its start, and returns what
+// it said.
+func (p *Process) Wait() Report {
+	<-p.done
+	p.cancel()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.report
+}
+
+// line takes in one line of output; true when it is the one that tells the port.
+func (p *Process) line(line string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := &p.report
+	r.Lines = append(r.Lines, line)
+	kind, rest, _ := strings.Cut(line, " ")
+	switch kind {
+	case "READY":
+		p.Addr = net.JoinHostPort("127.0.0.1", rest)
+		return true
+	case "SESSION":
+		r.Sessions = append(r.Sessions, parseSession(rest))
+	case "FAILED":
+		f := Failure{Sent: -1, Received: -1, Text: rest}
+		fmt.Sscanf(rest, "sent=%d received=%d", &f.Sent, &f.Received)
+		r.Failures = append(r.Failures, f)
+	case "CLOSED":
+		r.Closed = append(r.Closed, rest)
+	case "DATA":
+		r.DataOK = true
+	case "UNSUPPORTED":
+		r.Unsupported = rest
+	}
+	return false
+}
+
+func parseSession(fields string) Session {
+	var s Session
+	for field := range strings.FieldsSeq(fields) {
+		name, value, _ := strings.Cut(field, "=")
+		switch name {
+		case "suite":
+			s.Suite = value
+		case "ems":
+			s.EMS = parseAnswer(value)
+		case "etm":
+			s.EtM = parseAnswer(value)
+		case "identity":
+			s.Identity, _ = hex.DecodeString(value)
+		case "export":
+			s.Export, _ = hex.DecodeString(value)
+		case "sni":
+			if value != "-" {
+				s.ServerName = value
+			}
+		}
+	}
+	return s
+}
+
+func parseAnswer(s string) Answer {
+	switch s {
+	case "0":
+		return No
+	case "1":
+		return Yes
+	}
+	return Untold
+}
