@@ -159,7 +159,8 @@ func Decode(body []byte) (*Key, error) {
 		case !ok && m.optional:
 		case !ok:
 			return nil, fmt.Errorf("the answer has no %s", m.name)
-		case string(raw) == "null" || json.Unmarshal(raw, m.dst) != nil:
+		// null and "" would pass as the absence of a value.
+		case string(raw) == "null" || string(raw) == `""` || json.Unmarshal(raw, m.dst) != nil:
 			return nil, fmt.Errorf("the answer's %s is malformed", m.name)
 		}
 	}
