@@ -53,9 +53,6 @@ var (
 	ErrSNIMismatch       = refusal("the SNI names another MAF than the KmId")
 	ErrUnknownClient     = refusal("unknown client")
 	ErrDisabled          = refusal("the client is disabled")
-	// ErrChanged: the client was removed, disabled or given another Entity B
-	// while its handshake was under way.
-	ErrChanged = refusal("the client was changed during the handshake")
 
 	// ErrNotFound is all that Release's caller may tell its peer, whether the
 	// Kc never was, expired, is another Entity B's or its client is gone.
@@ -98,9 +95,10 @@ type Authority struct {
 	rand    io.Reader
 }
 
-// New checks the configuration and returns the authority. The stores and the
-// sealer stay the caller's to close.
-func New(c Config) (*Authority, error) { panic("not yet") }
+// New checks the configuration, and with one of the clients that the sealer
+// fits the store, and returns the authority. The store and the sealer stay the
+// caller's to close.
+func New(ctx context.Context, c Config) (*Authority, error) { panic("not yet") }
 
 // Client is a device as an administrator sees it: everything but its key.
 type Client struct {
@@ -166,7 +164,7 @@ type Master struct {
 	Client Client
 	Km     secret.Key
 
-	uid store.UID
+	uid store.UID // of the registration that Km belongs to
 }
 
 // MasterKey looks up the client that the psk_identity and the SNI ("" when

@@ -46,10 +46,10 @@ var (
 // MaxPage is the most records that one page of a list holds.
 const MaxPage = 1000
 
-// A UID tells one registration of a KmID from the next: 8 random octets, drawn
+// A UID tells one registration of a KmID from the next: a number drawn at random
 // when the client is added. Keys issued to a client that was removed carry the
 // old UID, so they stay dead when the same KmID is added again.
-type UID [8]byte
+type UID int64
 
 // Client is a device's master key and association configuration.
 type Client struct {
@@ -100,13 +100,11 @@ type ClientStore interface {
 // Key is one Kc and what was decided about it when it was issued. It never
 // changes.
 type Key struct {
-	ID      onem2m.KcID
-	KmID    onem2m.KmID // whom it was issued to
-	UID     UID
-	IdB     onem2m.CSEID // whom it may be released to; absolute
-	Created time.Time
-	Expires time.Time
-	// SealedKc is at most 255 octets.
+	ID       onem2m.KcID
+	KmID     onem2m.KmID  // whom it was issued to; its FQDN is the ID's
+	UID      UID          // the client's
+	IdB      onem2m.CSEID // whom it may be released to; absolute
+	Expires  time.Time
 	SealedKc []byte
 }
 
