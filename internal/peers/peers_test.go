@@ -3,6 +3,7 @@ package peers
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -123,6 +124,51 @@ func TestWrongKey(t *testing.T) {
 		// reports what it was told only when the alert was not its own.
 		if f := r.Failures[0]; name != "botan" && f.Received != 20 && f.Received != 51 {
 			t.Errorf("%s was told of a wrong key by alert %d: %q", name, f.Received, r.Lines)
+		}
+	}
+}
+
+// TestTools has the tools' exported keys, and the echo, confirmed by a server that says its own.
+func TestTools(t *testing.T) {
+	for _, network := range []string{"tcp", "udp"} {
+		o := Options{Network: network, Suites: []string{"TLS_PSK_WITH_AES_128_GCM_SHA256"},
+			Identity: testIdentity, PSK: testKey, ServerName: "maf.example.com"}
+		check := func(tool string, run func(testing.TB, Options, string, ...string) *Process, keyLine string) {
+			server := Get(t, "gnutls").Serve(t, o)
+			o.Addr = server.Addr
+			client := run(t, o, testLabel)
+			key, _ := client.Await(keyLine)
+			fmt.Fprintln(client.Stdin, "ping 1")
+			if _, ok := client.Await("pong 1"); !ok {
+				t.Errorf("%s over %s: %q", tool, network, client.Wait().Lines)
+			}
+			client.Stdin.Close()
+			r := server.Wait()
+			if len(r.Sessions) != 1 || !strings.EqualFold(key, hex.EncodeToString(r.Sessions[0].Export)) ||
+				r.Sessions[0].ServerName != o.ServerName || !slices.Equal(r.Closed, []string{"notify"}) {
+				t.Errorf("%s over %s exported %s; the server said %q", tool, network, key, r.Lines)
+			}
+		}
+		check("s_client", SClient, SClientKey)
+		check("gnutls-cli", GnuTLSCli, GnuTLSCliKey)
+	}
+}
+
+// TestCoAP has libcoap's client get from libcoap's server, on the other TLS library.
+func TestCoAP(t *testing.T) {
+	for _, network := range []string{"tcp", "udp"} {
+		o := Options{Network: network, Identity: testIdentity, PSK: []byte("a key made of text"), Hint: "libcoap"}
+		o.Addr = CoAPServer(t, "gnutls", o).Addr
+		for _, library := range []string{"openssl", "gnutls"} {
+			answered := false
+			for range 20 { // the server does not say when it listens
+				if _, answered = CoAPClient(t, library, o, "").Await("This is a test server"); answered {
+					break
+				}
+			}
+			if !answered {
+				t.Errorf("the %s client got no answer over %s", library, network)
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net"
 	"os/exec"
 	"strconv"
@@ -88,17 +89,18 @@ type Report struct {
 	Lines       []string
 }
 
-// A Process is a running peer.
+// A Process is a running peer or tool.
 type Process struct {
-	Addr string // server: where it listens
+	Addr  string         // server: where it listens
+	Stdin io.WriteCloser // for tools that send what they read
 
-	name   string
 	cancel context.CancelFunc
-	ready  chan struct{} // closed when Addr is set, or the process has ended
-	done   chan struct{} // closed when the process has ended and report is complete
+	done   chan struct{} // closed when the process has ended and the report is complete
 
-	mu     sync.Mutex // guards report
-	report Report
+	mu      sync.Mutex // guards the following
+	changed *sync.Cond // a line came, or the process ended
+	ended   bool
+	report  Report
 }
 
 // Suites asks the peer's library which of the project's suites it has.
@@ -119,10 +121,11 @@ func (p *Peer) Suites(t testing.TB, network string) []string {
 func (p *Peer) Serve(t testing.TB, o Options) *Process {
 	t.Helper()
 	process := p.start(t, append([]string{"server"}, o.args()...))
-	<-process.ready
-	if process.Addr == "" {
+	port, ok := process.Await("READY ")
+	if !ok {
 		t.Fatalf("the %s server did not start: %q", p.Name, process.Wait().Lines)
 	}
+	process.Addr = net.JoinHostPort("127.0.0.1", port)
 	return process
 }
 
@@ -134,9 +137,18 @@ func (p *Peer) Connect(t testing.TB, o Options) *Process {
 
 func (p *Peer) start(t testing.TB, args []string) *Process {
 	t.Helper()
-	argv := append(p.argv[:len(p.argv):len(p.argv)], args...)
+	return start(t, append(p.argv[:len(p.argv):len(p.argv)], args...)...)
+}
+
+// start runs a program and reads what it writes. It is ended with the test.
+func start(t testing.TB, argv ...string) *Process {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Limit)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -145,20 +157,38 @@ func (p *Peer) start(t testing.TB, args []string) *Process {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	process := &Process{name: p.Name, cancel: cancel, ready: make(chan struct{}), done: make(chan struct{})}
+	p := &Process{Stdin: in, cancel: cancel, done: make(chan struct{})}
+	p.changed = sync.NewCond(&p.mu)
 	go func() {
-		defer close(process.done)
-		ready := sync.OnceFunc(func() { close(process.ready) })
-		defer ready()
+		defer close(p.done)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if process.line(lines.Text()) {
-				ready()
-			}
+			p.line(lines.Text())
 		}
 		cmd.Wait() // the lines tell more than the exit code
+		p.mu.Lock()
+		p.ended = true
+		p.mu.Unlock()
+		p.changed.Broadcast()
 	}()
-	t.Cleanup(process.Stop)
-	return process
+	t.Cleanup(p.Stop)
+	return p
+}
+
+// Await waits for a line that begins with the prefix and returns its rest; false when the process
+// ended without one.
+func (p *Process) Await(prefix string) (rest string, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for seen := 0; ; p.changed.Wait() {
+		for ; seen < len(p.report.Lines); seen++ {
+			if rest, ok := strings.CutPrefix(p.report.Lines[seen], prefix); ok {
+				return rest, true
+			}
+		}
+		if p.ended {
+			return "", false
+		}
+	}
 }
 
 // Stop ends the process if it has not ended by itself, and waits for its end.
@@ -177,17 +207,15 @@ func (p *Process) Wait() Report {
 	return p.report
 }
 
-// line takes in one line of output; true when it is the one that tells the port.
-func (p *Process) line(line string) bool {
+// line takes in one line of output.
+func (p *Process) line(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer p.changed.Broadcast()
 	r := &p.report
 	r.Lines = append(r.Lines, line)
 	kind, rest, _ := strings.Cut(line, " ")
 	switch kind {
-	case "READY":
-		p.Addr = net.JoinHostPort("127.0.0.1", rest)
-		return true
 	case "SESSION":
 		r.Sessions = append(r.Sessions, parseSession(rest))
 	case "FAILED":
@@ -201,7 +229,6 @@ func (p *Process) line(line string) bool {
 	case "UNSUPPORTED":
 		r.Unsupported = rest
 	}
-	return false
 }
 
 func parseSession(fields string) Session {
