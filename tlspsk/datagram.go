@@ -1,0 +1,570 @@
+package tlspsk
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/onem2m-maf/maf/tlspsk/internal/suite"
+	"github.com/onem2m-maf/maf/tlspsk/internal/wire"
+)
+
+const (
+	// What a connection keeps of received datagrams is bounded; beyond that
+	// they are dropped, as a full network would.
+	maxInbox = 16 // datagrams, during the handshake
+	maxEarly = 4  // records of the next epoch, before its keys are known
+	maxQueue = 64 // records, until Read takes them
+
+	// maxForged is how many records may fail authentication before the
+	// handshake is given up. It is not one: a handshake should survive a
+	// corrupted datagram. And it is not many: a client with a wrong key waits
+	// for its retransmission timer each time.
+	maxForged = 2
+)
+
+// errReplaced ends a session whose peer has opened a new one from the same
+// address.
+var errReplaced = errors.New("tlspsk: the peer has opened a new session")
+
+// A datagram is the transport of DTLS: one peer, whose datagrams come in by
+// deliver. The handshake reads them on its own goroutine; once it is done,
+// deliver itself takes them apart, so that alerts and repeated flights are
+// seen even while nobody reads.
+type datagram struct {
+	isClient          bool
+	local, remote     net.Addr
+	retransmitTimeout time.Duration
+	release           func() error // lets go of the network
+	established       func()       // called when the handshake is done; may be nil
+
+	arrived chan struct{} // signals the inbox, or in.err
+	in      datagramReader
+	readBy  deadline
+	outMu   sync.Mutex // guards out; taken after in.mu
+	out     datagramWriter
+	writeBy deadline
+}
+
+// datagramReader is the receiving half of a datagram transport.
+type datagramReader struct {
+	mu   sync.Mutex // guards what follows
+	err  error      // what ended the session, for good
+	done bool       // the handshake is done
+
+	inbox [][]byte // datagrams for the handshake
+	// queue holds application data for Read; readable signals it, or err.
+	queue    [][]byte
+	readable chan struct{}
+
+	// What follows belongs to the handshake's goroutine until done is set.
+	assembler      assembler
+	protection     suite.Protection // of epoch 1; nil before its keys are known
+	early          []record         // of epoch 1, before its keys are known
+	window         replayWindow     // of epoch 1
+	limit          int              // longest plaintext that we take
+	forged         int
+	repeated       bool // the peer has repeated what we have
+	renegotiations int
+}
+
+type record struct {
+	wire.RecordHeader
+	fragment []byte
+}
+
+func newDatagram(config *Config, isClient bool, send func([]byte) error) *datagram {
+	d := &datagram{
+		isClient:          isClient,
+		retransmitTimeout: config.retransmitTimeout(),
+		arrived:           make(chan struct{}, 1),
+	}
+	d.in.readable = make(chan struct{}, 1)
+	d.out.send = send
+	d.out.mtu = config.mtu()
+	d.setLimits(wire.MaxPlaintext, wire.MaxPlaintext)
+	return d
+}
+
+func (d *datagram) version() uint16 { return VersionDTLS12 }
+func (d *datagram) headerLen() int  { return wire.DTLSHeaderLen }
+
+func (d *datagram) setLimits(write, read int) {
+	d.outMu.Lock()
+	d.out.limit = write
+	d.outMu.Unlock()
+	d.in.mu.Lock()
+	d.in.limit = read
+	d.in.mu.Unlock()
+}
+
+// signal wakes a goroutine that waits on ch, now or next.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// deliver takes a datagram from the peer's address. It may change b, and does
+// not keep it.
+func (d *datagram) deliver(b []byte) {
+	d.in.mu.Lock()
+	defer d.in.mu.Unlock()
+	switch {
+	case d.in.err != nil:
+	case d.in.done:
+		d.takeDatagram(b)
+	case len(d.in.inbox) < maxInbox:
+		d.in.inbox = append(d.in.inbox, slices.Clone(b))
+		signal(d.arrived)
+	}
+}
+
+// end ends the session for its readers. Only the first reason counts.
+func (d *datagram) end(err error) {
+	d.in.mu.Lock()
+	defer d.in.mu.Unlock()
+	d.endLocked(err)
+}
+
+func (d *datagram) endLocked(err error) {
+	if d.in.err == nil {
+		d.in.err = err
+	}
+	signal(d.arrived)
+	signal(d.in.readable)
+}
+
+// abort ends the session at once.
+func (d *datagram) abort() { d.end(net.ErrClosed) }
+
+// readMessage, receive and the take functions below run on the handshake's
+// goroutine.
+func (d *datagram) readMessage() ([]byte, error) {
+	for {
+		if raw := d.in.assembler.pop(); raw != nil {
+			return raw, nil
+		}
+		if err := d.receive(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// receive takes in one datagram. Until one comes it repeats the flight.
+func (d *datagram) receive() error {
+	for {
+		b, err := d.nextDatagram()
+		if err != nil {
+			return err
+		}
+		if b != nil {
+			return d.takeHandshakeDatagram(b)
+		}
+		if d.waitForDatagram() {
+			d.outMu.Lock()
+			d.out.timeout()
+			d.outMu.Unlock()
+		}
+	}
+}
+
+// waitForDatagram returns when there may be a datagram, or, with true, when
+// the flight is to be repeated. A server that waits for the first ClientHello
+// has no flight.
+func (d *datagram) waitForDatagram() (timeout bool) {
+	d.outMu.Lock()
+	f := d.out.flight
+	d.outMu.Unlock()
+	if !f.sent {
+		<-d.arrived
+		return false
+	}
+	timer := time.NewTimer(time.Until(f.repeat))
+	defer timer.Stop()
+	select {
+	case <-d.arrived:
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// nextDatagram returns the next datagram of the inbox, or nil.
+func (d *datagram) nextDatagram() ([]byte, error) {
+	d.in.mu.Lock()
+	defer d.in.mu.Unlock()
+	if d.in.err != nil {
+		return nil, d.in.err
+	}
+	if len(d.in.inbox) == 0 {
+		return nil, nil
+	}
+	b := d.in.inbox[0]
+	d.in.inbox = slices.Delete(d.in.inbox, 0, 1)
+	return b, nil
+}
+
+func (d *datagram) takeHandshakeDatagram(b []byte) error {
+	for {
+		h, fragment, rest, ok := wire.NextRecord(b)
+		if !ok {
+			break
+		}
+		if err := d.takeHandshakeRecord(record{h, fragment}); err != nil {
+			return err
+		}
+		b = rest
+	}
+	if d.in.repeated {
+		d.in.repeated = false
+		d.outMu.Lock()
+		d.out.peerRepeats()
+		d.outMu.Unlock()
+	}
+	return nil
+}
+
+func (d *datagram) takeHandshakeRecord(r record) error {
+	switch r.Epoch() {
+	case 0:
+		return d.takeContent(r.Type, 0, r.fragment)
+	case 1:
+		if d.in.protection == nil {
+			if len(d.in.early) < maxEarly {
+				d.in.early = append(d.in.early, r)
+			}
+			return nil
+		}
+		content, err := d.open(r)
+		if err != nil {
+			return err
+		}
+		return d.takeContent(r.Type, 1, content)
+	}
+	return nil
+}
+
+// open decrypts a record of epoch 1 during the handshake. It returns nil for
+// one that is to be dropped.
+func (d *datagram) open(r record) ([]byte, error) {
+	content, err := d.in.open(r)
+	if err != nil && r.Type == wire.Handshake {
+		if d.in.forged++; d.in.forged >= maxForged {
+			return nil, fail(AlertBadRecordMAC, "%w", err)
+		}
+	}
+	return content, nil
+}
+
+// open decrypts a record of epoch 1, unless it is a replay, for which it
+// returns nil.
+func (in *datagramReader) open(r record) ([]byte, error) {
+	seq := r.Seq & (1<<wire.SeqBits - 1)
+	if !in.window.fresh(seq) {
+		return nil, nil
+	}
+	content, err := in.protection.Open(suite.Header{Seq: r.Seq, Type: r.Type, Version: r.Version}, r.fragment)
+	if err != nil {
+		return nil, err
+	}
+	in.window.mark(seq)
+	if len(content) > in.limit {
+		return nil, nil
+	}
+	return content, nil
+}
+
+// takeContent takes the content of a record during the handshake.
+func (d *datagram) takeContent(typ wire.ContentType, epoch uint16, content []byte) error {
+	switch typ {
+	case wire.Handshake:
+		d.takeFragments(content, epoch == 0 && d.in.protection != nil)
+	case wire.Alert:
+		// Before its Finished a server can refuse us only without protection,
+		// and a wrong key is worth knowing at once. Anybody can send such an
+		// alert, and so delay a handshake; never end a session.
+		level, a, err := parseAlert(content)
+		if err != nil {
+			return nil
+		}
+		if level == alertLevelFatal || a == AlertCloseNotify {
+			return &AlertError{Alert: a, Remote: true}
+		}
+	case wire.ApplicationData:
+		// The server's first data may overtake its Finished. It is
+		// authenticated; Read gets it when the handshake is complete.
+		if d.isClient && epoch == 1 && len(content) > 0 {
+			d.in.mu.Lock()
+			d.in.push(slices.Clone(content))
+			d.in.mu.Unlock()
+		}
+	}
+	// A ChangeCipherSpec says nothing that the epoch does not say.
+	return nil
+}
+
+// takeFragments takes the handshake fragments of a record. Stale says that the
+// record is of an epoch that is over, so that it can only be a repetition.
+func (d *datagram) takeFragments(content []byte, stale bool) {
+	for len(content) > 0 {
+		h, body, rest, ok := wire.NextFragment(content)
+		if !ok {
+			return
+		}
+		raw := content[:wire.DTLSHeaderLen+len(body)]
+		if stale {
+			d.in.repeated = d.in.repeated || int16(h.MessageSeq-d.in.assembler.next) < 0
+		} else if d.in.assembler.add(h, raw) {
+			d.in.repeated = true
+		}
+		content = rest
+	}
+}
+
+// changeReadProtection needs no ChangeCipherSpec: records of the new epoch
+// carry its number.
+func (d *datagram) changeReadProtection(p suite.Protection) error {
+	d.in.protection = p
+	d.in.assembler.drop() // it was not authenticated
+	early := d.in.early
+	d.in.early = nil
+	for _, r := range early {
+		if err := d.takeHandshakeRecord(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *datagram) writeMessage(typ wire.MessageType, body []byte) []byte {
+	d.outMu.Lock()
+	defer d.outMu.Unlock()
+	h := wire.FragmentHeader{Type: typ, Length: len(body), MessageSeq: d.out.messageSeq, Octets: len(body)}
+	d.out.messageSeq++
+	d.out.add(flightItem{typ: wire.Handshake, msg: h, body: body})
+	raw := wire.AppendFragmentHeader(make([]byte, 0, wire.DTLSHeaderLen+len(body)), h)
+	return append(raw, body...)
+}
+
+func (d *datagram) changeWriteProtection(p suite.Protection) {
+	d.outMu.Lock()
+	defer d.outMu.Unlock()
+	d.out.add(flightItem{typ: wire.ChangeCipherSpec, body: []byte{1}})
+	d.out.protection, d.out.epoch = p, 1
+}
+
+func (d *datagram) flush() error {
+	d.outMu.Lock()
+	defer d.outMu.Unlock()
+	return d.out.start(d.retransmitTimeout)
+}
+
+func (d *datagram) finishHandshake() {
+	if d.established != nil {
+		d.established()
+	}
+	d.in.mu.Lock()
+	defer d.in.mu.Unlock()
+	d.in.done = true
+	for _, b := range d.in.inbox {
+		d.takeDatagram(b)
+	}
+	d.in.inbox = nil
+	if d.isClient {
+		// The server's Finished has shown that our flight arrived.
+		d.outMu.Lock()
+		d.out.flight = flight{}
+		d.outMu.Unlock()
+	}
+}
+
+// takeDatagram takes a datagram of an established session. Nothing in it that
+// is not authenticated has any effect. in.mu is held.
+func (d *datagram) takeDatagram(b []byte) {
+	for d.in.err == nil {
+		h, fragment, rest, ok := wire.NextRecord(b)
+		if !ok {
+			return
+		}
+		b = rest
+		if h.Epoch() != 1 {
+			continue
+		}
+		content, err := d.in.open(record{h, fragment})
+		if err != nil || len(content) == 0 {
+			continue
+		}
+		switch h.Type {
+		case wire.ApplicationData:
+			d.takeData(content)
+		case wire.Alert:
+			d.takeAlert(content)
+		case wire.Handshake:
+			d.takeLateHandshake(content)
+		}
+	}
+}
+
+func (d *datagram) takeData(content []byte) {
+	if !d.isClient {
+		// The client has our Finished, so it will not ask for it again.
+		d.outMu.Lock()
+		d.out.flight = flight{}
+		d.outMu.Unlock()
+	}
+	d.in.push(slices.Clone(content))
+}
+
+// push gives a record's content to Read. in.mu is held.
+func (in *datagramReader) push(content []byte) {
+	if len(in.queue) < maxQueue {
+		in.queue = append(in.queue, content)
+		signal(in.readable)
+	}
+}
+
+func (d *datagram) takeAlert(content []byte) {
+	level, a, err := parseAlert(content)
+	switch {
+	case err != nil:
+	case a == AlertCloseNotify:
+		d.endLocked(io.EOF)
+	case level == alertLevelFatal:
+		d.endLocked(&AlertError{Alert: a, Remote: true})
+	}
+}
+
+// takeLateHandshake takes a handshake message after the handshake: a client's
+// repeated Finished, which says that our last flight got lost (RFC 6347
+// section 4.2.4), or a request to renegotiate. in.mu is held.
+func (d *datagram) takeLateHandshake(content []byte) {
+	h, _, _, ok := wire.NextFragment(content)
+	if !ok {
+		return
+	}
+	d.outMu.Lock()
+	defer d.outMu.Unlock()
+	switch {
+	case !d.isClient && h.Type == wire.TypeFinished:
+		d.out.peerRepeats()
+	case renegotiationRequest(d.isClient, h.Type):
+		d.in.renegotiations++
+		if d.in.renegotiations > maxRenegotiations {
+			d.sendAlertLocked(alertLevelFatal, AlertHandshakeFailure)
+			d.endLocked(fail(AlertHandshakeFailure, "peer goes on asking for renegotiation"))
+			return
+		}
+		d.sendAlertLocked(alertLevelWarning, AlertNoRenegotiation)
+	}
+}
+
+func (d *datagram) sendAlert(level uint8, a Alert) {
+	d.outMu.Lock()
+	defer d.outMu.Unlock()
+	d.sendAlertLocked(level, a)
+}
+
+func (d *datagram) sendAlertLocked(level uint8, a Alert) {
+	if d.out.closed {
+		return
+	}
+	if level == alertLevelFatal || a == AlertCloseNotify {
+		d.out.closed = true
+	}
+	d.out.send(d.out.appendRecord(nil, wire.Alert, d.out.epoch, []byte{level, uint8(a)}))
+}
+
+func (d *datagram) read(p []byte) (int, error) {
+	for {
+		if isClosed(d.readBy.wait()) {
+			return 0, os.ErrDeadlineExceeded
+		}
+		n, ok, err := d.in.pop(p)
+		if ok || err != nil {
+			return n, err
+		}
+		select {
+		case <-d.in.readable:
+		case <-d.readBy.wait():
+		}
+	}
+}
+
+// pop copies the next record's content to p. ok is false when there is none
+// yet.
+func (in *datagramReader) pop(p []byte) (n int, ok bool, err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.queue) == 0 {
+		if in.err != nil {
+			signal(in.readable) // for the next reader
+		}
+		return 0, false, in.err
+	}
+	content := in.queue[0]
+	in.queue = slices.Delete(in.queue, 0, 1)
+	if len(in.queue) > 0 || in.err != nil {
+		signal(in.readable)
+	}
+	if n = copy(p, content); n < len(content) {
+		return n, true, io.ErrShortBuffer
+	}
+	return n, true, nil
+}
+
+func (d *datagram) write(p []byte) (int, error) {
+	if isClosed(d.writeBy.wait()) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	d.outMu.Lock()
+	defer d.outMu.Unlock()
+	switch {
+	case d.out.closed:
+		return 0, errShutdown
+	case len(p) > d.out.limit:
+		return 0, ErrTooLarge
+	case d.out.seq[1] >= 1<<wire.SeqBits-1:
+		return 0, errors.New("tlspsk: the session's sequence numbers are used up")
+	}
+	large := largeBuffers.Get().(*[largeBuffer]byte)
+	defer largeBuffers.Put(large)
+	if err := d.out.send(d.out.appendRecord(large[:0], wire.ApplicationData, d.out.epoch, p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (d *datagram) closeWrite() error {
+	d.sendAlert(alertLevelWarning, AlertCloseNotify)
+	return nil
+}
+
+func (d *datagram) close() error {
+	d.sendAlert(alertLevelWarning, AlertCloseNotify)
+	d.in.mu.Lock()
+	d.in.queue = nil
+	d.in.err = net.ErrClosed
+	d.endLocked(net.ErrClosed)
+	d.in.mu.Unlock()
+	return d.release()
+}
+
+func (d *datagram) setReadDeadline(t time.Time) error {
+	d.readBy.set(t)
+	signal(d.in.readable) // a reader may wait for the deadline before
+	return nil
+}
+
+func (d *datagram) setWriteDeadline(t time.Time) error {
+	d.writeBy.set(t)
+	return nil
+}
+
+func (d *datagram) LocalAddr() net.Addr  { return d.local }
+func (d *datagram) RemoteAddr() net.Addr { return d.remote }

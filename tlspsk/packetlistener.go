@@ -1,0 +1,282 @@
+package tlspsk
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/onem2m-maf/maf/tlspsk/internal/wire"
+)
+
+const (
+	// maxDatagram is the largest datagram that UDP carries.
+	maxDatagram = 1 << 16
+	// acceptBacklog is how many clients that have returned a cookie wait for
+	// Accept. More are dropped; they come again.
+	acceptBacklog = 512
+	// readErrorPause keeps a socket that fails on and on from taking a core.
+	readErrorPause = 10 * time.Millisecond
+)
+
+// NewPacketListener returns a DTLS listener on pc, which it takes over. The
+// addresses that pc's ReadFrom returns must be *net.UDPAddr. One socket serves
+// all peers: Close stops the accepting of new sessions, and the socket is
+// closed when the last session has been.
+func NewPacketListener(pc net.PacketConn, config *Config) net.Listener {
+	l := &packetListener{
+		socket:   newPacketSocket(pc),
+		config:   config,
+		cookies:  newCookies(),
+		accepted: make(chan *Conn, acceptBacklog),
+		closed:   make(chan struct{}),
+		peers:    make(map[netip.AddrPort]*peer),
+	}
+	go l.readLoop()
+	return l
+}
+
+// A packetListener gives each datagram to the session of its source address.
+// For unknown addresses it keeps nothing until a valid cookie comes back.
+type packetListener struct {
+	socket   packetSocket
+	config   *Config
+	cookies  *cookies // owned by readLoop
+	accepted chan *Conn
+	closed   chan struct{} // closed when no new sessions are wanted
+
+	mu    sync.Mutex // guards what follows
+	peers map[netip.AddrPort]*peer
+	shut  bool // closed is closed
+}
+
+// A peer is what there is behind one address: at most one session, and at most
+// one handshake that will take its place. Both may be there at once: a device
+// that has lost its state comes back from the same address (RFC 6347 section
+// 4.2.8), but a new ClientHello may also be forged, so the session stays until
+// the handshake has proved that the client knows the key.
+type peer struct {
+	session, handshake *datagram
+	// The randoms of the ClientHellos that they began with.
+	sessionRandom, handshakeRandom [wire.RandomLen]byte
+}
+
+// Accept returns the next client, a *Conn. It has not done its handshake, but
+// it has returned a valid cookie.
+func (l *packetListener) Accept() (net.Conn, error) {
+	select {
+	case <-l.closed:
+		return nil, net.ErrClosed
+	default:
+	}
+	select {
+	case c := <-l.accepted:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr returns the socket's address.
+func (l *packetListener) Addr() net.Addr { return l.socket.LocalAddr() }
+
+// Close stops the listener. Sessions that Accept has returned go on.
+func (l *packetListener) Close() error {
+	l.mu.Lock()
+	if l.shut {
+		l.mu.Unlock()
+		return net.ErrClosed
+	}
+	l.shut = true
+	close(l.closed)
+	l.mu.Unlock()
+	for {
+		select {
+		case c := <-l.accepted:
+			c.Close() // nobody will
+		default:
+			return l.closeIfIdle()
+		}
+	}
+}
+
+// closeIfIdle closes the socket when there is nothing left to serve.
+func (l *packetListener) closeIfIdle() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shut && len(l.peers) == 0 {
+		return l.socket.Close()
+	}
+	return nil
+}
+
+func (l *packetListener) readLoop() {
+	b := make([]byte, maxDatagram)
+	for {
+		n, from, err := l.socket.ReadFromUDPAddrPort(b)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			time.Sleep(readErrorPause)
+			continue
+		}
+		l.route(b[:n], from)
+	}
+}
+
+// route gives a datagram to whom it is for.
+func (l *packetListener) route(b []byte, from netip.AddrPort) {
+	if hello, ok := parseInitialHello(b); ok {
+		l.takeHello(&hello, b, from)
+		return
+	}
+	l.mu.Lock()
+	var session, handshake *datagram
+	if p := l.peers[from]; p != nil {
+		session, handshake = p.session, p.handshake
+	}
+	l.mu.Unlock()
+	// While a new handshake runs beside a session we can't tell whose a record
+	// is; both try it, and authentication decides. The handshake comes first
+	// because it copies b, and the session decrypts in place.
+	if handshake != nil {
+		handshake.deliver(b)
+	}
+	if session != nil {
+		session.deliver(b)
+	}
+}
+
+// An initialHello is what matters of the first fragment of a ClientHello.
+type initialHello struct {
+	wire.ClientHello // up to the cookie
+	recordSeq        uint64
+	messageSeq       uint16
+}
+
+// parseInitialHello reads a datagram that begins with an unprotected
+// ClientHello, or with the first fragment of one that reaches past the cookie.
+func parseInitialHello(b []byte) (hello initialHello, ok bool) {
+	r, content, _, ok := wire.NextRecord(b)
+	if !ok || r.Type != wire.Handshake || r.Epoch() != 0 {
+		return hello, false
+	}
+	f, body, _, ok := wire.NextFragment(content)
+	if !ok || f.Type != wire.TypeClientHello || f.Offset != 0 ||
+		f.Length > maxHello || hello.ParsePrefix(body) != nil {
+		return hello, false
+	}
+	hello.recordSeq, hello.messageSeq = r.Seq, f.MessageSeq
+	return hello, true
+}
+
+// takeHello answers a ClientHello without a valid cookie with a cookie, and
+// begins a handshake for one with it.
+func (l *packetListener) takeHello(hello *initialHello, b []byte, from netip.AddrPort) {
+	if !l.cookies.valid(hello.Cookie, from, hello.Random) {
+		l.sendCookie(hello, from)
+		return
+	}
+	random := [wire.RandomLen]byte(hello.Random)
+	l.mu.Lock()
+	p := l.peers[from]
+	if p != nil && p.handshake != nil && p.handshakeRandom == random {
+		d := p.handshake
+		l.mu.Unlock()
+		d.deliver(b) // repeated
+		return
+	}
+	if l.shut || len(l.accepted) == cap(l.accepted) ||
+		p != nil && p.session != nil && p.sessionRandom == random { // a late repetition
+		l.mu.Unlock()
+		return
+	}
+	if p == nil {
+		p = new(peer)
+		l.peers[from] = p
+	}
+	superseded := p.handshake
+	c, d := l.newSession(hello, from)
+	p.handshake, p.handshakeRandom = d, random
+	l.accepted <- c // there is room: only this goroutine adds
+	l.mu.Unlock()
+
+	if superseded != nil {
+		superseded.end(errReplaced)
+	}
+	d.deliver(b)
+}
+
+// sendCookie answers a ClientHello. The answer is shorter than what it
+// answers, so that we amplify nothing.
+func (l *packetListener) sendCookie(hello *initialHello, to netip.AddrPort) {
+	var body, answer [128]byte
+	verify := wire.HelloVerifyRequest{
+		// RFC 6347 section 4.2.1: DTLS 1.0 here, whatever is negotiated later.
+		Version: wire.VersionDTLS10,
+		Cookie:  l.cookies.append(nil, to, hello.Random),
+	}
+	message := verify.Append(body[:0])
+	h := wire.FragmentHeader{Type: wire.TypeHelloVerifyRequest, Length: len(message), MessageSeq: hello.messageSeq, Octets: len(message)}
+	b := wire.AppendFragmentHeader(answer[:wire.DTLSRecordHeaderLen], h)
+	b = append(b, message...)
+	wire.PutDTLSRecordHeader(b, wire.RecordHeader{
+		Type: wire.Handshake, Version: wire.VersionDTLS10,
+		// The client's own number, since we do not count (section 4.2.1).
+		Seq: hello.recordSeq, Length: len(b) - wire.DTLSRecordHeaderLen})
+	l.socket.WriteToUDPAddrPort(b, to) // if it is lost, the client asks again
+}
+
+// newSession makes the connection for a client with a valid cookie. l.mu is
+// held.
+func (l *packetListener) newSession(hello *initialHello, from netip.AddrPort) (*Conn, *datagram) {
+	d := newDatagram(l.config, false, func(b []byte) error {
+		_, err := l.socket.WriteToUDPAddrPort(b, from)
+		return err
+	})
+	d.local, d.remote = l.socket.LocalAddr(), net.UDPAddrFromAddrPort(from)
+	// We go on with the numbers that the client has reached.
+	d.in.assembler.next = hello.messageSeq
+	d.out.messageSeq = hello.messageSeq
+	d.out.seq[0] = hello.recordSeq
+	d.established = func() { l.promote(from, d) }
+	d.release = func() error { return l.remove(from, d) }
+	return newConn(d, l.config, false), d
+}
+
+// promote makes a handshake the session of its peer.
+func (l *packetListener) promote(from netip.AddrPort, d *datagram) {
+	l.mu.Lock()
+	p := l.peers[from]
+	if p == nil || p.handshake != d {
+		l.mu.Unlock()
+		return
+	}
+	replaced := p.session
+	p.session, p.sessionRandom = d, p.handshakeRandom
+	p.handshake = nil
+	l.mu.Unlock()
+	if replaced != nil {
+		replaced.end(errReplaced)
+	}
+}
+
+// remove forgets a session or a handshake.
+func (l *packetListener) remove(from netip.AddrPort, d *datagram) error {
+	l.mu.Lock()
+	if p := l.peers[from]; p != nil {
+		if p.session == d {
+			p.session = nil
+		}
+		if p.handshake == d {
+			p.handshake = nil
+		}
+		if p.session == nil && p.handshake == nil {
+			delete(l.peers, from)
+		}
+	}
+	l.mu.Unlock()
+	return l.closeIfIdle()
+}

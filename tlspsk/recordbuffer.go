@@ -1,0 +1,83 @@
+package tlspsk
+
+import (
+	"io"
+	"sync"
+
+	"github.com/onem2m-maf/maf/tlspsk/internal/wire"
+)
+
+const (
+	// smallBuffer takes any flight of a usual handshake in one read, and is
+	// what an idle connection holds.
+	smallBuffer = 1 << 10
+	// largeBuffer takes any record, of TLS or of DTLS.
+	largeBuffer = wire.DTLSRecordHeaderLen + wire.MaxCiphertext
+)
+
+// largeBuffers are lent to connections while they receive or send records
+// that do not fit in a small buffer. They hold application data at most, never
+// keys.
+var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+
+// A recordBuffer reads records from a stream, with as few system calls and as
+// little memory as they need. The zero value is ready to use.
+type recordBuffer struct {
+	buf   []byte // small, or large[:]
+	r, w  int    // buf[r:w] has been received and not consumed
+	small []byte
+	large *[largeBuffer]byte // nil unless in use
+}
+
+// peek returns the next n octets without consuming them. They are valid until
+// the next call of peek. n is at most largeBuffer.
+func (b *recordBuffer) peek(from io.Reader, n int) ([]byte, error) {
+	if b.r == b.w {
+		b.shrink()
+	}
+	if b.w-b.r < n {
+		b.makeRoom(n)
+	}
+	for b.w-b.r < n {
+		m, err := from.Read(b.buf[b.w:])
+		b.w += m
+		if err != nil && b.w-b.r < n {
+			if err == io.EOF && b.w > b.r {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+	return b.buf[b.r : b.r+n : b.r+n], nil
+}
+
+// consume drops n octets that peek has shown.
+func (b *recordBuffer) consume(n int) { b.r += n }
+
+// makeRoom makes b.buf hold n octets from b.r on.
+func (b *recordBuffer) makeRoom(n int) {
+	if b.small == nil {
+		b.small = make([]byte, smallBuffer)
+	}
+	if b.buf == nil {
+		b.buf = b.small
+	}
+	if n > len(b.buf) {
+		b.large = largeBuffers.Get().(*[largeBuffer]byte)
+		b.w = copy(b.large[:], b.buf[b.r:b.w])
+		b.r, b.buf = 0, b.large[:]
+	}
+	if b.r+n > len(b.buf) {
+		b.w = copy(b.buf, b.buf[b.r:b.w])
+		b.r = 0
+	}
+}
+
+// shrink gives a large buffer back that holds nothing any more.
+func (b *recordBuffer) shrink() {
+	b.r, b.w = 0, 0
+	if b.large != nil {
+		largeBuffers.Put(b.large)
+		b.large, b.buf = nil, b.small
+	}
+}
