@@ -1,0 +1,326 @@
+// Package adminserver answers the admin API of package adminapi.
+package adminserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/onem2m-maf/maf/internal/adminapi"
+	"github.com/onem2m-maf/maf/internal/authority"
+	"github.com/onem2m-maf/maf/internal/secret"
+	"github.com/onem2m-maf/maf/onem2m"
+)
+
+// maxBody bounds a request: the longest client is some hundred octets.
+const maxBody = 64 << 10
+
+// entityBLife is how long an Entity B's certificate is good for when the
+// request doesn't say.
+const entityBLife = 365 * 24 * time.Hour
+
+// Clients is what the API does with clients. *authority.Authority is one, and
+// says what each method does.
+type Clients interface {
+	AddClient(ctx context.Context, c authority.Client, km secret.Key) (authority.Client, secret.Key, error)
+	Client(ctx context.Context, id onem2m.KmID) (authority.Client, error)
+	ListClients(ctx context.Context, after onem2m.KmID, limit int) ([]authority.Client, error)
+	UpdateClient(ctx context.Context, id onem2m.KmID, change func(*authority.Client) error) (authority.Client, error)
+	RemoveClient(ctx context.Context, id onem2m.KmID) error
+}
+
+// Config is what the API stands on. All fields are set, save for IssueEntityB,
+// which is nil when another authority vouches for Entity Bs.
+type Config struct {
+	Clients      Clients
+	IssueEntityB func(id onem2m.CSEID, life time.Duration) (adminapi.EntityB, error)
+	Status       func() adminapi.Runtime
+	// Lifetimes of Kc: for clients that come without one, and the bounds for
+	// those that come with one.
+	DefaultLifetime, MinLifetime, MaxLifetime time.Duration
+	Log                                       *slog.Logger
+}
+
+// Handler returns the API as an HTTP handler, which answers whoever reaches it;
+// NewServer's keeps others out.
+func Handler(c Config) http.Handler {
+	s := &server{c}
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/status", handle(s, http.StatusOK, s.status))
+	mux.Handle("POST /v1/clients", handle(s, http.StatusCreated, s.add))
+	mux.Handle("GET /v1/clients", handle(s, http.StatusOK, s.list))
+	mux.Handle("GET /v1/clients/{id}", handle(s, http.StatusOK, s.get))
+	mux.Handle("PATCH /v1/clients/{id}", handle(s, http.StatusOK, s.change))
+	mux.Handle("DELETE /v1/clients/{id}", handle(s, http.StatusNoContent, s.remove))
+	mux.Handle("POST /v1/entity-b", handle(s, http.StatusCreated, s.addEntityB))
+	mux.Handle("/", handle(s, http.StatusNotFound, s.unknown))
+	return mux
+}
+
+type server struct{ Config }
+
+// none is the answer of a method that has nothing to say.
+type none struct{}
+
+// handle makes an http.Handler of a function that reads the request and
+// returns the answer or the reason for a refusal.
+func handle[T any](s *server, status int, f func(*http.Request) (T, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store") // answers hold keys
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		answer, err := f(r)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		if _, ok := any(answer).(none); ok {
+			w.WriteHeader(status)
+			return
+		}
+		writeJSON(w, status, answer)
+	})
+}
+
+func writeJSON(w http.ResponseWriter, status int, answer any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(answer) // a caller who went away has no use for the error
+}
+
+// refuse tells the caller why, and the log when it is our fault.
+func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	e := refusal(err)
+	if e.Code == adminapi.CodeInternal {
+		s.Log.Error("admin request failed", "method", r.Method, "path", r.URL.Path, "error", err.Error())
+	}
+	writeJSON(w, e.Status, e)
+}
+
+// refusal gives an error its status, its code and words for the caller.
+func refusal(err error) *adminapi.Error {
+	var own *adminapi.Error
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.Is(err, authority.ErrInvalid):
+		return invalid(err.Error())
+	case errors.Is(err, authority.ErrUnknownClient):
+		return &adminapi.Error{Status: http.StatusNotFound, Code: adminapi.CodeNotFound, Text: "there is no such client"}
+	case errors.Is(err, authority.ErrExists):
+		return &adminapi.Error{Status: http.StatusConflict, Code: adminapi.CodeExists, Text: "there is a client of that KmID already"}
+	case errors.Is(err, authority.ErrBusy):
+		return &adminapi.Error{Status: http.StatusConflict, Code: adminapi.CodeBusy, Text: err.Error()}
+	default:
+		return &adminapi.Error{Status: http.StatusInternalServerError, Code: adminapi.CodeInternal,
+			Text: "mafd failed to do it; its log says why"}
+	}
+}
+
+func invalid(text string) *adminapi.Error {
+	return &adminapi.Error{Status: http.StatusBadRequest, Code: adminapi.CodeInvalid, Text: text}
+}
+
+func (s *server) unknown(r *http.Request) (none, error) {
+	return none{}, &adminapi.Error{Status: http.StatusNotFound, Code: adminapi.CodeNotFound,
+		Text: fmt.Sprintf("mafd has no method %s %q; is maf as new as mafd?", r.Method, r.URL.Path)}
+}
+
+func (s *server) status(*http.Request) (adminapi.Runtime, error) { return s.Status(), nil }
+
+func (s *server) add(r *http.Request) (answer adminapi.CreatedClient, err error) {
+	var asked adminapi.NewClient
+	if err := readJSON(r, &asked); err != nil {
+		return answer, err
+	}
+	if asked.Lifetime == 0 {
+		asked.Lifetime = adminapi.Duration(s.DefaultLifetime)
+	}
+	if err := s.checkLifetime(time.Duration(asked.Lifetime)); err != nil {
+		return answer, err
+	}
+	made, km, err := s.Clients.AddClient(r.Context(), authority.Client{
+		KmID:     asked.KmID,
+		IdB:      asked.EntityB,
+		AEID:     asked.AEID,
+		CSEID:    asked.CSEID,
+		Lifetime: time.Duration(asked.Lifetime),
+		Disabled: !asked.Enabled,
+	}, asked.Km.Key)
+	if err != nil {
+		return answer, err
+	}
+	s.Log.Info("client added", "KmID", made.KmID.String(), "IdB", made.IdB.String())
+	answer.Client = wire(made)
+	if asked.Km.IsZero() {
+		answer.Km = adminapi.Key{Key: km}
+	}
+	return answer, nil
+}
+
+func (s *server) checkLifetime(d time.Duration) error {
+	if d < s.MinLifetime || d > s.MaxLifetime {
+		return invalid(fmt.Sprintf("the Kc lifetime %v is outside of what mafd allows, %v to %v (keys.min_lifetime, keys.max_lifetime)",
+			d, s.MinLifetime, s.MaxLifetime))
+	}
+	return nil
+}
+
+func (s *server) list(r *http.Request) (page adminapi.ClientPage, err error) {
+	query := r.URL.Query()
+	var after onem2m.KmID
+	if text := query.Get("after"); text != "" {
+		if after, err = onem2m.ParseKmID(text); err != nil {
+			return page, invalid("after is not a KmID: " + err.Error())
+		}
+	}
+	limit := adminapi.DefaultPage
+	if text := query.Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > adminapi.MaxPage {
+			return page, invalid(fmt.Sprintf("limit is not a number from 1 to %d", adminapi.MaxPage))
+		}
+	}
+	clients, err := s.Clients.ListClients(r.Context(), after, limit)
+	if err != nil {
+		return page, err
+	}
+	page.Clients = make([]adminapi.Client, len(clients)) // "[]" in JSON, not "null"
+	for i, c := range clients {
+		page.Clients[i] = wire(c)
+	}
+	if len(clients) == limit { // a shorter page is the last
+		page.Next = clients[limit-1].KmID
+	}
+	return page, nil
+}
+
+func (s *server) get(r *http.Request) (answer adminapi.Client, err error) {
+	id, err := pathID(r)
+	if err != nil {
+		return answer, err
+	}
+	c, err := s.Clients.Client(r.Context(), id)
+	return wire(c), err
+}
+
+func (s *server) change(r *http.Request) (answer adminapi.Client, err error) {
+	id, err := pathID(r)
+	if err != nil {
+		return answer, err
+	}
+	var asked adminapi.ClientChange
+	if err := readJSON(r, &asked); err != nil {
+		return answer, err
+	}
+	changed, err := s.Clients.UpdateClient(r.Context(), id, func(c *authority.Client) error {
+		return s.apply(c, asked)
+	})
+	if err != nil {
+		return answer, err
+	}
+	s.Log.Info("client changed", "KmID", id.String(), "IdB", changed.IdB.String(), "enabled", !changed.Disabled)
+	return wire(changed), nil
+}
+
+// apply changes c as asked.
+func (s *server) apply(c *authority.Client, asked adminapi.ClientChange) error {
+	if asked.EntityB != nil {
+		c.IdB = *asked.EntityB
+	}
+	if asked.AEID != nil {
+		c.AEID = *asked.AEID
+	}
+	if asked.CSEID != nil {
+		c.CSEID = *asked.CSEID
+	}
+	if asked.Lifetime != nil {
+		c.Lifetime = time.Duration(*asked.Lifetime)
+		if c.Lifetime == 0 {
+			c.Lifetime = s.DefaultLifetime
+		}
+		if err := s.checkLifetime(c.Lifetime); err != nil {
+			return err
+		}
+	}
+	if asked.Enabled != nil {
+		c.Disabled = !*asked.Enabled
+	}
+	return nil
+}
+
+func (s *server) remove(r *http.Request) (none, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return none{}, err
+	}
+	if err := s.Clients.RemoveClient(r.Context(), id); err != nil {
+		return none{}, err
+	}
+	s.Log.Info("client removed", "KmID", id.String())
+	return none{}, nil
+}
+
+func (s *server) addEntityB(r *http.Request) (answer adminapi.EntityB, err error) {
+	var asked adminapi.NewEntityB
+	if err := readJSON(r, &asked); err != nil {
+		return answer, err
+	}
+	switch {
+	case s.IssueEntityB == nil:
+		return answer, &adminapi.Error{Status: http.StatusConflict, Code: adminapi.CodeNotAuthority,
+			Text: "this mafd trusts the authority in keyapi.client_ca, not its own; have that one issue a client certificate with the CSE's domain name in subjectAltName"}
+	case !asked.CSEID.IsAbsolute():
+		return answer, invalid("the CSE-ID must be absolute, such as //sp.example.com/in-cse")
+	case asked.Lifetime < 0:
+		return answer, invalid("the certificate's lifetime is below zero")
+	}
+	life := time.Duration(asked.Lifetime)
+	if life == 0 {
+		life = entityBLife
+	}
+	answer, err = s.IssueEntityB(asked.CSEID, life)
+	if err != nil {
+		return answer, invalid(err.Error()) // it may not outlive the authority
+	}
+	s.Log.Info("entity B certificate issued", "CSEID", asked.CSEID.String(), "until", answer.NotAfter.UTC())
+	return answer, nil
+}
+
+func pathID(r *http.Request) (onem2m.KmID, error) {
+	id, err := onem2m.ParseKmID(r.PathValue("id"))
+	if err != nil {
+		return id, invalid(err.Error())
+	}
+	return id, nil
+}
+
+// readJSON reads the body, one JSON value whose every field is known, into v.
+func readJSON(r *http.Request, v any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		// Parsers of keys don't quote them, and a syntax error names an offset.
+		return invalid("the request is not as it should be: " + err.Error())
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return invalid("the request goes on after its JSON value")
+	}
+	return nil
+}
+
+func wire(c authority.Client) adminapi.Client {
+	return adminapi.Client{
+		KmID:     c.KmID,
+		EntityB:  c.IdB,
+		AEID:     c.AEID,
+		CSEID:    c.CSEID,
+		Lifetime: adminapi.Duration(c.Lifetime),
+		Enabled:  !c.Disabled,
+		Created:  c.Created.UTC(),
+	}
+}

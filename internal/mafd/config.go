@@ -1,0 +1,162 @@
+package mafd
+
+import (
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/onem2m-maf/maf/internal/adminapi"
+	"github.com/onem2m-maf/maf/onem2m"
+)
+
+// Config is everything an operator can set. docs/mafd.toml describes each key.
+type Config struct {
+	// State is the folder of the key store and all else that mafd keeps.
+	State string
+	// FQDNs are the MAF-IDs served, at least one.
+	FQDNs     []onem2m.FQDN
+	Handshake HandshakeConfig
+	Keys      KeysConfig
+	KeyAPI    KeyAPIConfig
+	Admin     AdminConfig
+	Log       LogConfig
+}
+
+// HandshakeConfig is the MAF Handshake endpoint.
+type HandshakeConfig struct {
+	TLS, DTLS []string // host:port to listen on
+	// Suites in order of preference; nil for the engine's defaults.
+	Suites                      []uint16
+	RequireExtendedMasterSecret bool
+	Timeout                     time.Duration // for a whole handshake
+	IdleTimeout                 time.Duration // for a session after its handshake
+	MaxConcurrent               int           // sessions open at once, per transport
+	// ShutdownGrace is how long handshakes in flight may go on when mafd is
+	// told to stop.
+	ShutdownGrace time.Duration
+}
+
+// KeysConfig bounds the life of a Kc.
+type KeysConfig struct {
+	DefaultLifetime, MinLifetime, MaxLifetime time.Duration
+}
+
+// KeyAPIConfig is the key API. With empty Certificate and Key mafd's own
+// authority issues the server's certificate; with empty ClientCA the same
+// authority vouches for the Entity Bs.
+type KeyAPIConfig struct {
+	Listen                     []string
+	Certificate, Key, ClientCA string // PEM files
+}
+
+// AdminConfig is the admin API.
+type AdminConfig struct {
+	Socket string // path; empty for admin.sock in the state folder
+}
+
+// LogConfig is the log on standard error.
+type LogConfig struct {
+	Level  slog.Level
+	Format string // "text" or "json"
+}
+
+// Defaults returns the configuration of a mafd that nobody has configured yet.
+// It serves this machine only, so that it is safe to try. State is empty: see
+// adminapi.DefaultState.
+func Defaults() Config {
+	return Config{
+		FQDNs: []onem2m.FQDN{"maf.localhost"}, // RFC 6761: never leaves the machine
+		Handshake: HandshakeConfig{
+			TLS:           []string{"127.0.0.1:7443"},
+			DTLS:          []string{"127.0.0.1:7443"},
+			Timeout:       30 * time.Second,
+			IdleTimeout:   30 * time.Second,
+			MaxConcurrent: 10_000,
+			ShutdownGrace: 10 * time.Second,
+		},
+		Keys: KeysConfig{
+			DefaultLifetime: 24 * time.Hour,
+			MinLifetime:     time.Minute,
+			MaxLifetime:     30 * 24 * time.Hour,
+		},
+		KeyAPI: KeyAPIConfig{Listen: []string{"127.0.0.1:7444"}},
+		Log:    LogConfig{Level: slog.LevelInfo, Format: "text"},
+	}
+}
+
+// ownAuthority reports whether mafd's own authority vouches for Entity Bs.
+func (c *Config) ownAuthority() bool { return c.KeyAPI.ClientCA == "" }
+
+// socket is where the admin API listens.
+func (c *Config) socket() string {
+	if c.Admin.Socket != "" {
+		return c.Admin.Socket
+	}
+	return filepath.Join(c.State, adminapi.SocketName)
+}
+
+// settings names every key of the configuration file, with the function that
+// reads its value into c.
+func (c *Config) settings() map[string]setter {
+	h, k := &c.Handshake, &c.Keys
+	const year = 365 * 24 * time.Hour
+	return map[string]setter{
+		"state":            pathVar(&c.State),
+		"fqdns":            fqdnsVar(&c.FQDNs),
+		"handshake.tls":    addressesVar(&h.TLS),
+		"handshake.dtls":   addressesVar(&h.DTLS),
+		"handshake.suites": suitesVar(&h.Suites),
+		"handshake.require_extended_master_secret": boolVar(&h.RequireExtendedMasterSecret),
+		"handshake.timeout":                        durationVar(&h.Timeout, time.Second, 10*time.Minute),
+		"handshake.idle_timeout":                   durationVar(&h.IdleTimeout, time.Second, time.Hour),
+		"handshake.max_concurrent":                 intVar(&h.MaxConcurrent, 1, 10_000_000),
+		"handshake.shutdown_grace":                 durationVar(&h.ShutdownGrace, 0, 10*time.Minute),
+		"keys.default_lifetime":                    durationVar(&k.DefaultLifetime, time.Second, 10*year),
+		"keys.min_lifetime":                        durationVar(&k.MinLifetime, time.Second, 10*year),
+		"keys.max_lifetime":                        durationVar(&k.MaxLifetime, time.Second, 10*year),
+		"keyapi.listen":                            addressesVar(&c.KeyAPI.Listen),
+		"keyapi.certificate":                       pathVar(&c.KeyAPI.Certificate),
+		"keyapi.key":                               pathVar(&c.KeyAPI.Key),
+		"keyapi.client_ca":                         pathVar(&c.KeyAPI.ClientCA),
+		"admin.socket":                             pathVar(&c.Admin.Socket),
+		"log.level":                                levelVar(&c.Log.Level),
+		"log.format":                               choiceVar(&c.Log.Format, "text", "json"),
+	}
+}
+
+// maxSocketPath is what the smallest of the systems in use allows, less the
+// final NUL.
+const maxSocketPath = 103
+
+// problems returns what is wrong with c as a whole: each setting may be fine
+// by itself.
+func (c *Config) problems() []Problem {
+	var all []Problem
+	report := func(key, text string) { all = append(all, Problem{Key: key, Text: text}) }
+
+	if len(c.FQDNs) == 0 {
+		report("fqdns", `is empty; name at least one MAF-FQDN, such as ["maf.example.com"]`)
+	}
+	if len(c.Handshake.TLS)+len(c.Handshake.DTLS) == 0 {
+		report("handshake.tls", "and handshake.dtls are both empty, so no device could get in; list an address in one of them")
+	}
+	if k := &c.Keys; k.MinLifetime > k.DefaultLifetime {
+		report("keys.default_lifetime", "is below keys.min_lifetime; raise it or lower the minimum")
+	} else if k.DefaultLifetime > k.MaxLifetime {
+		report("keys.default_lifetime", "is above keys.max_lifetime; lower it or raise the maximum")
+	}
+	if (c.KeyAPI.Certificate == "") != (c.KeyAPI.Key == "") {
+		report("keyapi.certificate", "and keyapi.key go together; set both, or neither to use a certificate of mafd's own authority")
+	}
+	if n := len(c.socket()); n > maxSocketPath {
+		report("admin.socket", "is too long for a Unix socket; set a path of at most 103 characters, such as /run/mafd/admin.sock")
+	}
+	return all
+}
+
+// host returns the host of an address that has been validated, "" for any.
+func host(address string) string {
+	h, _, _ := net.SplitHostPort(address)
+	return h
+}

@@ -1,0 +1,279 @@
+package mafd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/onem2m-maf/maf/internal/adminapi"
+	"github.com/onem2m-maf/maf/internal/adminapi/adminserver"
+	"github.com/onem2m-maf/maf/internal/authority"
+	"github.com/onem2m-maf/maf/internal/keyapi/keyserver"
+	"github.com/onem2m-maf/maf/internal/pki"
+	"github.com/onem2m-maf/maf/internal/version"
+	"github.com/onem2m-maf/maf/onem2m"
+	"github.com/onem2m-maf/maf/tlspsk"
+)
+
+// maxKeyAPIConnections bounds what strangers can hold open at the key API.
+// There are few Entity Bs, and each keeps a handful of connections.
+const maxKeyAPIConnections = 4096
+
+// purgeEvery is how often expired keys are looked for.
+const purgeEvery = time.Minute
+
+// A Daemon is a running MAF. Start makes one, Stop ends it.
+type Daemon struct {
+	// Runtime tells where it listens. It does not change.
+	Runtime adminapi.Runtime
+
+	config   Config
+	log      *slog.Logger
+	outcomes *outcomeLog
+	state    *stateDir
+	db       *database
+	ca       *pki.Authority
+
+	authority *authority.Authority
+	endpoint  *endpoint
+	keyAPI    *http.Server
+	admin     *http.Server
+
+	handshakes, keyAPIs []net.Listener
+	adminSocket         net.Listener
+
+	failed chan error // what made serving impossible
+	quit   context.CancelFunc
+	wg     sync.WaitGroup // all goroutines that Start started
+}
+
+// Start opens the state, listens, and serves. The configuration must be valid;
+// ctx is for the start only.
+// When it returns, every listener is open and its address is in Runtime, here
+// and in the state folder.
+func Start(ctx context.Context, config Config, log *slog.Logger) (*Daemon, error) {
+	d := &Daemon{config: config, log: log, outcomes: newOutcomeLog(log), failed: make(chan error, 1)}
+	// All sockets are open before the first is served: a start that fails over
+	// a port in use has answered nobody.
+	for _, step := range []func(context.Context) error{d.open, d.wire, d.listen} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, d.release())
+		}
+	}
+	d.serve()
+	if err := d.announce(); err != nil {
+		return nil, errors.Join(err, d.Stop(context.Background()))
+	}
+	return d, nil
+}
+
+// open locks and reads the state folder, and makes what a first start finds
+// missing.
+func (d *Daemon) open(ctx context.Context) (err error) {
+	if d.state, err = openState(d.config.State); err != nil {
+		return err
+	}
+	if d.ca, err = d.state.authority(time.Now()); err != nil {
+		return err
+	}
+	d.db, err = d.state.database(ctx)
+	return err
+}
+
+// wire connects the parts.
+func (d *Daemon) wire(ctx context.Context) (err error) {
+	d.authority, err = authority.New(ctx, authority.Config{
+		FQDNs:   d.config.FQDNs,
+		Clients: d.db.Clients(),
+		Keys:    d.db.Keys(),
+		Sealer:  d.db.keyset,
+	})
+	if err != nil {
+		return err
+	}
+	d.endpoint = newEndpoint(d.authority, d.config.Handshake, d.outcomes)
+	tlsConfig, err := d.config.keyAPITLS(d.ca)
+	if err != nil {
+		return err
+	}
+	d.keyAPI = keyserver.NewServer(tlsConfig, d.authority, d.log)
+	admin := adminserver.Config{
+		Clients:         d.authority,
+		Status:          func() adminapi.Runtime { return d.Runtime },
+		DefaultLifetime: d.config.Keys.DefaultLifetime,
+		MinLifetime:     d.config.Keys.MinLifetime,
+		MaxLifetime:     d.config.Keys.MaxLifetime,
+		Log:             d.log,
+	}
+	if d.config.ownAuthority() {
+		admin.IssueEntityB = d.issueEntityB
+	}
+	d.admin = adminserver.NewServer(admin)
+	return nil
+}
+
+func (d *Daemon) issueEntityB(id onem2m.CSEID, life time.Duration) (adminapi.EntityB, error) {
+	b, err := d.ca.EntityB(id, time.Now(), life)
+	if err != nil {
+		return adminapi.EntityB{}, err
+	}
+	return adminapi.EntityB{
+		CSEID:       id,
+		Certificate: string(b.CertificatePEM),
+		Key:         adminapi.Key{Key: b.KeyPEM},
+		CA:          string(d.ca.CertificatePEM()),
+		NotAfter:    b.NotAfter,
+	}, nil
+}
+
+// listen opens all sockets and notes their real addresses.
+func (d *Daemon) listen(context.Context) error {
+	engine := d.endpoint.engine()
+	d.Runtime = adminapi.Runtime{
+		PID:     os.Getpid(),
+		Version: version.String(),
+		State:   d.state.path,
+		FQDNs:   d.config.FQDNs,
+		Admin:   d.config.socket(),
+	}
+	if d.config.KeyAPI.Certificate == "" {
+		d.Runtime.CA = d.state.file(adminapi.CAName)
+	}
+	for _, address := range d.config.Handshake.TLS {
+		l, err := tlspsk.Listen("tcp", address, engine)
+		if err != nil {
+			return listenError("handshake.tls", address, err)
+		}
+		d.handshakes = append(d.handshakes, l)
+		d.Runtime.TLS = append(d.Runtime.TLS, l.Addr().String())
+	}
+	for _, address := range d.config.Handshake.DTLS {
+		l, err := tlspsk.Listen("udp", address, engine)
+		if err != nil {
+			return listenError("handshake.dtls", address, err)
+		}
+		d.handshakes = append(d.handshakes, l)
+		d.Runtime.DTLS = append(d.Runtime.DTLS, l.Addr().String())
+	}
+	for _, address := range d.config.KeyAPI.Listen {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return listenError("keyapi.listen", address, err)
+		}
+		d.keyAPIs = append(d.keyAPIs, netutil.LimitListener(l, maxKeyAPIConnections))
+		d.Runtime.KeyAPI = append(d.Runtime.KeyAPI, l.Addr().String())
+	}
+	l, err := adminserver.Listen(d.config.socket())
+	if err != nil {
+		return fmt.Errorf("admin.socket: %w", err)
+	}
+	d.adminSocket = l
+	return nil
+}
+
+func listenError(key, address string, err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err // without the address, which is said already
+	}
+	return fmt.Errorf("%s: cannot listen on %s: %w", key, address, err)
+}
+
+// serve starts everything that runs until Stop.
+func (d *Daemon) serve() {
+	ctx, quit := context.WithCancel(context.Background())
+	d.quit = quit
+	for _, l := range d.handshakes {
+		d.wg.Go(func() { d.endpoint.serve(l) })
+	}
+	for _, l := range d.keyAPIs {
+		d.wg.Go(func() { d.failUnlessClosed("key API", d.keyAPI.ServeTLS(l, "", "")) })
+	}
+	d.wg.Go(func() { d.failUnlessClosed("admin API", d.admin.Serve(d.adminSocket)) })
+	d.wg.Go(func() { d.purge(ctx) })
+}
+
+// failUnlessClosed makes the daemon stop when a server ended by itself.
+func (d *Daemon) failUnlessClosed(what string, err error) {
+	if errors.Is(err, http.ErrServerClosed) {
+		return
+	}
+	select {
+	case d.failed <- fmt.Errorf("%s: %w", what, err):
+	default: // another was first
+	}
+}
+
+// purge removes expired keys from time to time, until ctx ends.
+func (d *Daemon) purge(ctx context.Context) {
+	tick := time.NewTicker(purgeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		n, err := d.authority.Purge(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			d.log.Error("removing expired keys failed; they stay expired", "error", err.Error())
+		case n > 0:
+			d.log.Debug("removed expired keys", "count", n)
+		}
+	}
+}
+
+// Stop ends the daemon: it accepts nothing more, lets handshakes and requests
+// under way finish until ctx ends, and closes the store. It must be called
+// once.
+func (d *Daemon) Stop(ctx context.Context) error {
+	d.state.removeRuntime() // first, so that nobody is led to closed doors
+	d.quit()
+	var servers sync.WaitGroup
+	for _, server := range []*http.Server{d.keyAPI, d.admin} {
+		servers.Go(func() {
+			if server.Shutdown(ctx) != nil {
+				server.Close()
+			}
+		})
+	}
+	for _, l := range d.handshakes {
+		l.Close()
+	}
+	d.endpoint.drain(ctx)
+	servers.Wait()
+	err := d.release()
+	d.wg.Wait()
+	d.outcomes.close()
+	d.log.Info("stopped")
+	return err
+}
+
+// release gives back all that was opened, also when that was not all there is.
+func (d *Daemon) release() error {
+	var errs []error
+	for _, l := range append(d.handshakes, d.keyAPIs...) {
+		l.Close() // again, where Stop has done so
+	}
+	if d.adminSocket != nil {
+		d.adminSocket.Close()
+	}
+	if d.db != nil {
+		errs = append(errs, d.db.close())
+	}
+	if d.state != nil {
+		d.state.close()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,249 @@
+package mafd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/onem2m-maf/maf/internal/authority"
+	"github.com/onem2m-maf/maf/tlspsk"
+)
+
+// An endpoint serves MAF Handshakes (TS-0003 8.2.2.3) on any number of
+// listeners, TLS and DTLS.
+//
+// The flow needs nothing after the handshake: the client has Kc when it gets
+// our Finished. The session is kept for a while all the same, because it is the
+// client's to close, and because over DTLS the client may not have got our
+// last flight and ask for it again.
+type endpoint struct {
+	authority keyMaker
+	config    HandshakeConfig
+	log       *outcomeLog
+
+	handshakes chan struct{} // a token for each handshake under way
+	sessions   chan struct{} // a token for each session after its handshake
+
+	ctx   context.Context // every handshake's
+	abort context.CancelFunc
+
+	mu      sync.Mutex
+	closing bool              // guarded by mu
+	conns   map[net.Conn]bool // guarded by mu; true after the handshake
+	wg      sync.WaitGroup    // one for each of conns
+}
+
+// keyMaker is what the endpoint needs of the authority.
+type keyMaker interface {
+	MasterKey(ctx context.Context, identity []byte, sni string) (*authority.Master, error)
+	Establish(ctx context.Context, m *authority.Master, export authority.Exporter) (authority.Issued, error)
+}
+
+// After the handshake a client has nothing to say that we would answer. What
+// it says is dropped, and who goes on talking is closed.
+const (
+	maxIdleReads = 64
+	idleBuffer   = 512
+)
+
+func newEndpoint(a keyMaker, config HandshakeConfig, log *outcomeLog) *endpoint {
+	ctx, abort := context.WithCancel(context.Background())
+	return &endpoint{
+		authority:  a,
+		config:     config,
+		log:        log,
+		handshakes: make(chan struct{}, config.MaxConcurrent),
+		sessions:   make(chan struct{}, config.MaxConcurrent),
+		ctx:        ctx,
+		abort:      abort,
+		conns:      make(map[net.Conn]bool),
+	}
+}
+
+// engine returns the configuration for the endpoint's listeners.
+func (e *endpoint) engine() *tlspsk.Config {
+	c := &tlspsk.Config{
+		GetPSK:           e.masterKey,
+		VerifyConnection: e.establish,
+		CipherSuites:     e.config.Suites,
+		HandshakeTimeout: e.config.Timeout,
+	}
+	if e.config.RequireExtendedMasterSecret {
+		c.ExtendedMasterSecret = tlspsk.PolicyRequire
+	}
+	return c
+}
+
+// An attempt is what is known of a handshake, for its later steps and the log.
+// Only the handshake's goroutine touches it.
+type attempt struct {
+	identity   []byte // as it came, hostile until issued is set
+	serverName string
+	suite      uint16
+	ems        bool
+	refused    error // why the authority refused, which the client isn't told
+	master     *authority.Master
+	issued     authority.Issued
+}
+
+type attemptKey struct{}
+
+// attemptOf returns the attempt that handle put into the handshake's context.
+func attemptOf(ctx context.Context) *attempt { return ctx.Value(attemptKey{}).(*attempt) }
+
+// masterKey is the engine's GetPSK.
+func (e *endpoint) masterKey(ctx context.Context, r *tlspsk.PSKRequest) (*tlspsk.PSK, error) {
+	a := attemptOf(ctx)
+	a.identity = bytes.Clone(r.Identity)
+	a.serverName, a.suite, a.ems = r.ServerName, r.CipherSuite, r.ExtendedMasterSecret
+	master, err := e.authority.MasterKey(ctx, r.Identity, r.ServerName)
+	if errors.Is(err, authority.ErrRefused) {
+		// Whatever the reason, to the client it is a wrong key: else it could
+		// find out which devices there are.
+		a.refused = err
+		return nil, fmt.Errorf("%w: %w", tlspsk.ErrUnknownIdentity, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.master = master
+	return &tlspsk.PSK{Key: master.Km.Bytes()}, nil
+}
+
+// establish is the engine's VerifyConnection. The engine sends our Finished
+// after it returns, so Kc is on stable storage before the client has it.
+func (e *endpoint) establish(ctx context.Context, cs *tlspsk.ConnectionState) (err error) {
+	a := attemptOf(ctx)
+	a.issued, err = e.authority.Establish(ctx, a.master, cs.ExportKeyingMaterial)
+	if errors.Is(err, authority.ErrRefused) {
+		// The client has proved its key, so there is nothing to hide.
+		a.refused = err
+		return fmt.Errorf("%w: %w", tlspsk.AlertAccessDenied, err)
+	}
+	return err
+}
+
+// serve accepts connections until the listener is closed, or the
+// endpoint closes. With all tokens for handshakes taken it leaves newcomers waiting in the
+// kernel, where they cost least.
+func (e *endpoint) serve(l net.Listener) {
+	var pause time.Duration
+	for {
+		e.handshakes <- struct{}{}
+		conn, err := l.Accept()
+		if err == nil {
+			pause = 0
+			if e.enter(conn) {
+				go e.handle(conn.(*tlspsk.Conn))
+				continue
+			}
+			conn.Close()
+			err = net.ErrClosed
+		}
+		<-e.handshakes
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		// What else fails is the machine's state, such as too many open files.
+		// It passes, and ending would help nobody.
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		e.log.acceptFailed(l.Addr(), err)
+		time.Sleep(pause)
+	}
+}
+
+// enter notes a new connection, unless the endpoint is closing.
+func (e *endpoint) enter(conn net.Conn) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return false
+	}
+	e.conns[conn] = false
+	e.wg.Add(1)
+	return true
+}
+
+func (e *endpoint) leave(conn net.Conn) {
+	e.mu.Lock()
+	delete(e.conns, conn)
+	e.mu.Unlock()
+	e.wg.Done()
+}
+
+// handle serves one connection to its end. It gives back a token of
+// e.handshakes.
+func (e *endpoint) handle(conn *tlspsk.Conn) {
+	defer e.leave(conn)
+	defer conn.Close()
+	var a attempt
+	begin := time.Now()
+	err := conn.HandshakeContext(context.WithValue(e.ctx, attemptKey{}, &a))
+	e.log.handshake(conn, &a, time.Since(begin), err)
+	if a.master != nil {
+		a.master.Km.Wipe()
+	}
+	<-e.handshakes
+	if err == nil && e.established(conn) {
+		idle(conn, e.config.IdleTimeout)
+		<-e.sessions
+	}
+}
+
+// established notes that a connection's handshake is done and reports whether
+// it may stay open, which takes a token of e.sessions.
+func (e *endpoint) established(conn net.Conn) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return false
+	}
+	select {
+	case e.sessions <- struct{}{}:
+		e.conns[conn] = true
+		return true
+	default: // Too many. Closing costs a client nothing, save for DTLS's repeat.
+		return false
+	}
+}
+
+// idle waits for the client to close, or to stay silent for too long.
+func idle(conn net.Conn, timeout time.Duration) {
+	var buffer [idleBuffer]byte
+	for range maxIdleReads {
+		conn.SetDeadline(time.Now().Add(timeout))
+		if _, err := conn.Read(buffer[:]); err != nil && !errors.Is(err, io.ErrShortBuffer) {
+			return
+		}
+	}
+}
+
+// drain closes the sessions and lets handshakes under way end, until ctx does;
+// then it ends them. New connections are not served any more.
+func (e *endpoint) drain(ctx context.Context) {
+	e.mu.Lock()
+	e.closing = true
+	for conn, established := range e.conns {
+		if established {
+			go conn.Close() // says close_notify, which may block
+		}
+	}
+	e.mu.Unlock()
+
+	done := make(chan struct{})
+	go func() {
+		e.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	e.abort()
+	<-done
+}
