@@ -165,7 +165,7 @@ func Decode(body []byte) (*Key, error) {
 		}
 	}
 	kc, err := base64.StdEncoding.Strict().DecodeString(w.Kc)
-	if err != nil {
+	if err != nil || strings.ContainsAny(w.Kc, "\r\n") { // which base64 skips
 		return nil, errors.New("the answer's Kc is malformed")
 	}
 	expires, err := onem2m.ParseTimestamp(w.ExpirationTime)

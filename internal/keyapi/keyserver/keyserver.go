@@ -70,8 +70,9 @@ func NewServer(config *tls.Config, keys Releaser, log *slog.Logger) *http.Server
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		// Failed handshakes: what a scan of the port leaves.
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// Failed handshakes: an Entity B whose certificate is not trusted shows
+		// here and nowhere else.
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelInfo),
 	}
 }
 
