@@ -166,7 +166,7 @@ func (s *server) add(r *http.Request) (answer adminapi.CreatedClient, err error)
 func (s *server) checkLifetime(d time.Duration) error {
 	if d < s.MinLifetime || d > s.MaxLifetime {
 		return invalid(fmt.Sprintf("the Kc lifetime %v is outside of what mafd allows, %v to %v (keys.min_lifetime, keys.max_lifetime)",
-			d, s.MinLifetime, s.MaxLifetime))
+			adminapi.Duration(d), adminapi.Duration(s.MinLifetime), adminapi.Duration(s.MaxLifetime)))
 	}
 	return nil
 }
