@@ -50,23 +50,15 @@ func (w *datagramWriter) add(item flightItem) {
 }
 
 // appendRecord appends a record of the given epoch.
-func (w *datagramWriter) appendRecord(dst []byte, typ wire.ContentType, epoch uint16, content ...[]byte) []byte {
+func (w *datagramWriter) appendRecord(dst []byte, typ wire.ContentType, epoch uint16, content []byte) []byte {
 	h := wire.RecordHeader{Type: typ, Version: wire.VersionDTLS12, Seq: uint64(epoch)<<wire.SeqBits | w.seq[epoch]}
 	w.seq[epoch]++
 	start := len(dst)
 	dst = append(dst, make([]byte, wire.DTLSRecordHeaderLen)...)
-	var plain []byte
-	if len(content) == 1 {
-		plain = content[0]
-	} else {
-		for _, c := range content {
-			plain = append(plain, c...)
-		}
-	}
 	if epoch == 0 {
-		dst = append(dst, plain...)
+		dst = append(dst, content...)
 	} else {
-		dst = w.protection.Seal(dst, suite.Header{Seq: h.Seq, Type: typ, Version: h.Version}, plain)
+		dst = w.protection.Seal(dst, suite.Header{Seq: h.Seq, Type: typ, Version: h.Version}, content)
 	}
 	h.Length = len(dst) - start - wire.DTLSRecordHeaderLen
 	wire.PutDTLSRecordHeader(dst[start:], h)
@@ -83,7 +75,9 @@ func (w *datagramWriter) overhead(epoch uint16) int {
 
 // sendFlight sends the flight in as few datagrams as the MTU allows.
 func (w *datagramWriter) sendFlight() error {
-	datagram := make([]byte, 0, w.mtu)
+	large := largeBuffers.Get().(*[largeBuffer]byte)
+	defer largeBuffers.Put(large)
+	datagram := large[:0]
 	flushed := func(size int) error {
 		if len(datagram) == 0 || len(datagram)+size <= w.mtu {
 			return nil

@@ -36,7 +36,11 @@ func (n *simNet) sentSoFar() int {
 }
 
 func (n *simNet) socket(addr string) *simSocket {
-	s := &simSocket{net: n, addr: netip.MustParseAddrPort(addr), in: make(chan simDatagram, 1024), done: make(chan struct{})}
+	queue := 32
+	if addr == simServer {
+		queue = 4096
+	}
+	s := &simSocket{net: n, addr: netip.MustParseAddrPort(addr), in: make(chan simDatagram, queue), done: make(chan struct{})}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.ports[s.addr] = s

@@ -1,0 +1,620 @@
+package tlspsk
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/onem2m-maf/maf/tlspsk/internal/suite"
+	"github.com/onem2m-maf/maf/tlspsk/internal/wire"
+)
+
+// A puppet is a TLS client that does what a test says, step by step.
+type puppet struct {
+	*handshaker
+	conn   net.Conn
+	stream *stream
+	hello  *wire.ClientHello
+}
+
+// tcpPair returns the two ends of a connection on loopback.
+func tcpPair(t testing.TB) (client, server *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(); s.Close() })
+	return c.(*net.TCPConn), s.(*net.TCPConn)
+}
+
+// newPuppet connects a puppet to a server, and returns a channel that will
+// have the result of the server's handshake and then, if that succeeded, of
+// reading until an error.
+func newPuppet(t *testing.T, sc *Config) (*puppet, <-chan error) {
+	client, server := tcpPair(t)
+	c := Client(client, clientConfig())
+	p := &puppet{newHandshaker(t.Context(), c), client, c.t.(*stream), nil}
+	var err error
+	if p.hello, err = p.makeHello(); err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error, 2)
+	s := Server(server, sc)
+	go func() {
+		err := s.Handshake()
+		result <- err
+		if err == nil {
+			_, err = io.Copy(io.Discard, s)
+			result <- err
+		}
+		// Unread octets would turn Close into a reset, which may overtake the
+		// alert.
+		server.CloseWrite()
+		io.Copy(io.Discard, server)
+		s.Close()
+	}()
+	return p, result
+}
+
+// raw sends octets as they are.
+func (p *puppet) raw(b ...byte) { p.conn.Write(b) }
+
+// record sends a record, protected when the puppet has got that far.
+func (p *puppet) record(typ uint8, content ...byte) {
+	p.stream.out.mu.Lock()
+	defer p.stream.out.mu.Unlock()
+	p.conn.Write(p.stream.out.appendRecords(nil, typ, content))
+}
+
+// message sends a handshake message.
+func (p *puppet) message(typ uint8, body ...byte) {
+	p.write(typ, body)
+	p.t.flush()
+}
+
+func (p *puppet) sendHello() { p.message(wire.TypeClientHello, p.hello.Marshal(false)...) }
+
+// hellos does the handshake up to ServerHelloDone.
+func (p *puppet) hellos(t *testing.T) wire.ServerKeyExchange {
+	t.Helper()
+	if err := p.exchangeHellos(p.hello); err != nil {
+		t.Fatal(err)
+	}
+	m, err := p.readServerFlight()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// finish does the rest of the handshake.
+func (p *puppet) finish(t *testing.T, m wire.ServerKeyExchange) {
+	t.Helper()
+	err := p.writeClientKeyExchange(m)
+	if err == nil {
+		p.writeFinished(true)
+		err = p.t.flush()
+	}
+	if err == nil {
+		err = p.readFinished(false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// alert reads up to the server's alert.
+func (p *puppet) alert() error {
+	for {
+		if _, err := p.t.readMessage(); err != nil {
+			return err
+		}
+	}
+}
+
+// Each deviation from the handshake ends it with the alert that the RFCs name,
+// and never with a session.
+func TestDeviations(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		alert Alert
+		play  func(t *testing.T, p *puppet)
+	}{
+		{"another protocol", AlertProtocolVersion, func(t *testing.T, p *puppet) { p.raw([]byte("GET / HTTP/1.1\r\n\r\n")...) }},
+		{"SSL 2", AlertProtocolVersion, func(t *testing.T, p *puppet) { p.raw(0x80, 0x2e, 1, 0, 2, 0, 15) }},
+		{"record too long", AlertRecordOverflow, func(t *testing.T, p *puppet) { p.raw(22, 3, 3, 0x40, 1) }},
+		{"empty handshake record", AlertUnexpectedMessage, func(t *testing.T, p *puppet) { p.record(wire.Handshake) }},
+		{"message too long", AlertIllegalParameter, func(t *testing.T, p *puppet) { p.record(wire.Handshake, 1, 1, 0, 0) }},
+		{"malformed alert", AlertDecodeError, func(t *testing.T, p *puppet) { p.record(wire.Alert, 1) }},
+		{"many warnings", AlertUnexpectedMessage, func(t *testing.T, p *puppet) {
+			for range maxWarnings + 1 {
+				p.record(wire.Alert, alertLevelWarning, uint8(AlertNoRenegotiation))
+			}
+		}},
+		{"no hello", AlertUnexpectedMessage, func(t *testing.T, p *puppet) { p.message(wire.TypeClientKeyExchange, 0, 0) }},
+		{"data first", AlertProtocolVersion, func(t *testing.T, p *puppet) { p.record(wire.ApplicationData, 'x') }},
+		{"garbled hello", AlertDecodeError, func(t *testing.T, p *puppet) { p.message(wire.TypeClientHello, 3, 3) }},
+		{"hello with octets behind it", AlertDecodeError, func(t *testing.T, p *puppet) {
+			p.message(wire.TypeClientHello, append(p.hello.Marshal(false), 0)...)
+		}},
+		{"extension repeated", AlertIllegalParameter, func(t *testing.T, p *puppet) {
+			p.hello.Extensions = wire.Extensions{}
+			p.message(wire.TypeClientHello, append(p.hello.Marshal(false), 0, 8, 0, 23, 0, 0, 0, 23, 0, 0)...)
+		}},
+		{"TLS 1.1", AlertProtocolVersion, func(t *testing.T, p *puppet) { p.hello.Version = 0x0302; p.sendHello() }},
+		{"TLS 1.3 alone", AlertProtocolVersion, func(t *testing.T, p *puppet) {
+			p.hello.SupportedVersions = []uint16{0x0304}
+			p.sendHello()
+		}},
+		{"no common suite", AlertHandshakeFailure, func(t *testing.T, p *puppet) { p.hello.CipherSuites = []uint16{0x002f}; p.sendHello() }},
+		{"ECDHE with a foreign group alone", AlertHandshakeFailure, func(t *testing.T, p *puppet) {
+			p.hello.CipherSuites = []uint16{TLS_ECDHE_PSK_WITH_AES_128_GCM_SHA256}
+			p.hello.SupportedGroups = []uint16{24}
+			p.sendHello()
+		}},
+		{"record_size_limit too small", AlertIllegalParameter, func(t *testing.T, p *puppet) {
+			p.hello.HasRecordSizeLimit, p.hello.RecordSizeLimit = true, 63
+			p.sendHello()
+		}},
+		{"unknown max_fragment_length", AlertIllegalParameter, func(t *testing.T, p *puppet) { p.hello.MaxFragmentLength = 5; p.sendHello() }},
+		{"renegotiation_info in a first handshake", AlertHandshakeFailure, func(t *testing.T, p *puppet) {
+			p.hello.RenegotiationInfo = make([]byte, 12)
+			p.sendHello()
+		}},
+		{"second hello", AlertUnexpectedMessage, func(t *testing.T, p *puppet) { p.hellos(t); p.sendHello() }},
+		{"data in the handshake", AlertUnexpectedMessage, func(t *testing.T, p *puppet) { p.hellos(t); p.record(wire.ApplicationData, 'x') }},
+		{"early ChangeCipherSpec", AlertUnexpectedMessage, func(t *testing.T, p *puppet) { p.hellos(t); p.record(wire.ChangeCipherSpec, 1) }},
+		{"Finished without keys", AlertUnexpectedMessage, func(t *testing.T, p *puppet) {
+			p.hellos(t)
+			p.message(wire.TypeFinished, make([]byte, 12)...)
+		}},
+		{"garbled ClientKeyExchange", AlertDecodeError, func(t *testing.T, p *puppet) { p.hellos(t); p.message(wire.TypeClientKeyExchange, 0, 9) }},
+		{"identity too long", AlertIllegalParameter, func(t *testing.T, p *puppet) {
+			m := p.hellos(t)
+			p.config.Identity = make([]byte, maxIdentity+1)
+			p.writeClientKeyExchange(m)
+			p.t.flush()
+		}},
+		{"no ChangeCipherSpec", AlertUnexpectedMessage, func(t *testing.T, p *puppet) {
+			p.writeClientKeyExchange(p.hellos(t))
+			p.message(wire.TypeFinished, make([]byte, 12)...)
+		}},
+		{"malformed ChangeCipherSpec", AlertDecodeError, func(t *testing.T, p *puppet) {
+			p.writeClientKeyExchange(p.hellos(t))
+			p.t.flush()
+			p.record(wire.ChangeCipherSpec, 1, 1)
+		}},
+		{"message across ChangeCipherSpec", AlertUnexpectedMessage, func(t *testing.T, p *puppet) {
+			p.writeClientKeyExchange(p.hellos(t))
+			p.t.flush()
+			p.record(wire.Handshake, wire.TypeFinished)
+			p.record(wire.ChangeCipherSpec, 1)
+		}},
+		{"wrong Finished", AlertDecryptError, func(t *testing.T, p *puppet) {
+			p.writeClientKeyExchange(p.hellos(t))
+			p.t.changeWriteProtection(p.clientProtection)
+			p.message(wire.TypeFinished, make([]byte, 12)...)
+		}},
+		{"Finished too short", AlertDecryptError, func(t *testing.T, p *puppet) {
+			p.writeClientKeyExchange(p.hellos(t))
+			p.t.changeWriteProtection(p.clientProtection)
+			p.message(wire.TypeFinished, suite.VerifyData(p.master, true, p.transcript.sum())[:11]...)
+		}},
+		{"another message instead of Finished", AlertUnexpectedMessage, func(t *testing.T, p *puppet) {
+			p.writeClientKeyExchange(p.hellos(t))
+			p.t.changeWriteProtection(p.clientProtection)
+			p.message(wire.TypeClientKeyExchange, 0, 0)
+		}},
+		{"unprotected Finished", AlertBadRecordMAC, func(t *testing.T, p *puppet) {
+			p.writeClientKeyExchange(p.hellos(t))
+			p.t.flush()
+			p.record(wire.ChangeCipherSpec, 1)
+			p.record(wire.Handshake, 20, 0, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p, result := newPuppet(t, serverConfig())
+			c.play(t, p)
+			var ae *AlertError
+			if err := p.alert(); !errors.As(err, &ae) || !ae.Remote || ae.Alert != c.alert {
+				t.Errorf("client: %v, want %v", err, c.alert)
+			}
+			if err := <-result; !errors.As(err, &ae) || ae.Remote || ae.Alert != c.alert {
+				t.Errorf("server: %v, want %v", err, c.alert)
+			}
+		})
+	}
+}
+
+// After the handshake a deviation ends the session; requests to renegotiate
+// are refused with a warning, and a peer that goes on is dropped.
+func TestDeviationsLater(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		warnings int
+		alert    Alert
+		play     func(p *puppet)
+	}{
+		{"renegotiation flood", maxRenegotiations, AlertHandshakeFailure, func(p *puppet) {
+			for range maxRenegotiations + 1 {
+				p.sendHello()
+			}
+		}},
+		{"another handshake message", 0, AlertUnexpectedMessage, func(p *puppet) { p.message(wire.TypeFinished, make([]byte, 12)...) }},
+		{"ChangeCipherSpec", 0, AlertUnexpectedMessage, func(p *puppet) { p.record(wire.ChangeCipherSpec, 1) }},
+		{"forged record", 0, AlertBadRecordMAC, func(p *puppet) { p.raw(append([]byte{23, 3, 3, 0, 80}, make([]byte, 80)...)...) }},
+		{"unprotected alert", 0, AlertBadRecordMAC, func(p *puppet) { p.raw(21, 3, 3, 0, 2, 1, 0) }},
+		{"record of another version", 0, AlertProtocolVersion, func(p *puppet) { p.raw(23, 3, 1, 0, 2, 1, 0) }},
+		{"empty records", 0, AlertUnexpectedMessage, func(p *puppet) {
+			for range maxWarnings + 1 {
+				p.record(wire.ApplicationData)
+			}
+		}},
+		{"record beyond the limit", 0, AlertRecordOverflow, func(p *puppet) {
+			p.stream.out.limit = wire.MaxPlaintext + 1
+			p.record(wire.ApplicationData, make([]byte, wire.MaxPlaintext+1)...)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p, result := newPuppet(t, serverConfig())
+			p.finish(t, p.hellos(t))
+			if err := <-result; err != nil {
+				t.Fatal(err)
+			}
+			c.play(p)
+			var ae *AlertError
+			if err := p.alert(); !errors.As(err, &ae) || !ae.Remote || ae.Alert != c.alert {
+				t.Errorf("client: %v, want %v", err, c.alert)
+			}
+			if p.stream.in.warnings != c.warnings {
+				t.Errorf("%d warnings, want %d", p.stream.in.warnings, c.warnings)
+			}
+			if err := <-result; !errors.As(err, &ae) || ae.Remote || ae.Alert != c.alert {
+				t.Errorf("server: %v, want %v", err, c.alert)
+			}
+		})
+	}
+}
+
+// A cut connection is no end of data, and neither is half a record.
+func TestTruncation(t *testing.T) {
+	for name, last := range map[string][]byte{"between records": nil, "within a header": {23, 3}, "within a record": {23, 3, 3, 0, 9, 1}} {
+		t.Run(name, func(t *testing.T) {
+			p, result := newPuppet(t, serverConfig())
+			p.finish(t, p.hellos(t))
+			if err := <-result; err != nil {
+				t.Fatal(err)
+			}
+			p.raw(last...)
+			p.conn.Close()
+			if err := <-result; err != io.ErrUnexpectedEOF {
+				t.Errorf("server: %v", err)
+			}
+		})
+	}
+}
+
+// The client's Finished is verified before VerifyConnection runs, and the
+// server's is not sent before it returns; its error reaches the client as an
+// alert, and the session never comes to be.
+func TestVerifyConnection(t *testing.T) {
+	for _, network := range networks {
+		for _, c := range []struct {
+			name  string
+			err   error
+			alert Alert
+		}{
+			{"success", nil, 0},
+			{"failure", errors.New("disk full"), AlertInternalError},
+			{"chosen alert", AlertAccessDenied, AlertAccessDenied},
+		} {
+			t.Run(network+"/"+c.name, func(t *testing.T) {
+				t.Parallel()
+				var committed atomic.Bool
+				var export []byte
+				sc := serverConfig()
+				sc.VerifyConnection = func(ctx context.Context, cs *ConnectionState) error {
+					export, _ = cs.ExportKeyingMaterial(exportLabel, nil, 48)
+					if cs.PSKData != "data" || !bytes.Equal(cs.Identity, testIdentity) {
+						t.Errorf("state %+v", cs)
+					}
+					time.Sleep(20 * time.Millisecond)
+					committed.Store(true)
+					return c.err
+				}
+				addr, conns := listen(t, network, sc)
+				conn, err := Dial(network, addr, clientConfig())
+				if !committed.Load() {
+					t.Error("the client was done before the server had committed")
+				}
+				a := <-conns
+				if c.err == nil {
+					if err != nil || a.err != nil {
+						t.Fatal(err, a.err)
+					}
+					cs := conn.ConnectionState()
+					if got, _ := cs.ExportKeyingMaterial(exportLabel, nil, 48); len(got) != 48 || !bytes.Equal(got, export) {
+						t.Error("exports differ")
+					}
+					conn.Close()
+					return
+				}
+				if !errors.Is(err, c.alert) || !errors.Is(a.err, c.err) {
+					t.Errorf("client: %v; server: %v", err, a.err)
+				}
+			})
+		}
+	}
+}
+
+// Handshakes that wait for a slow lookup hold no OS threads and little memory,
+// and all end well.
+func TestSlowLookup(t *testing.T) {
+	clients := 10_000
+	if testing.Short() {
+		clients = 500
+	}
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		sc := serverConfig()
+		sc.GetPSK = func(ctx context.Context, _ *PSKRequest) (*PSK, error) {
+			<-release
+			return &PSK{Key: testKey}, nil
+		}
+		n := newSimNet()
+		var before, during runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		l := NewPacketListener(n.socket(simServer), sc).(*packetListener)
+		var failed atomic.Int64
+		var wg sync.WaitGroup
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				wg.Go(func() {
+					if err := c.(*Conn).Handshake(); err != nil {
+						failed.Add(1)
+					}
+					c.Close()
+				})
+			}
+		}()
+		for i := range clients {
+			wg.Go(func() {
+				c := simDial(n, (&net.UDPAddr{IP: net.IPv4(10, 0, 0, byte(i>>14)), Port: 1024 + i&(1<<14-1)}).String(), clientConfig())
+				if err := c.Handshake(); err != nil {
+					failed.Add(1)
+				}
+				c.Close()
+			})
+			if i%100 == 0 {
+				synctest.Wait()
+			}
+		}
+		synctest.Wait()
+		runtime.GC()
+		runtime.ReadMemStats(&during)
+		if threads := threadCount(t); threads > 50 {
+			t.Errorf("%d OS threads", threads)
+		}
+		// Of this, 18 kB are the client's buffer for the largest datagram.
+		perClient := (during.HeapInuse + during.StackInuse - before.HeapInuse - before.StackInuse) / uint64(clients)
+		t.Logf("%d waiting handshakes: %d octets each, client, server and network together", clients, perClient)
+		if perClient > 64<<10 {
+			t.Errorf("%d octets per waiting handshake", perClient)
+		}
+		close(release)
+		wg.Wait()
+		l.Close()
+		if failed.Load() != 0 {
+			t.Errorf("%d handshakes failed", failed.Load())
+		}
+	})
+}
+
+// threadCount is the number of this process's OS threads.
+func threadCount(t *testing.T) int {
+	entries, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Log("threads not counted: no /proc here")
+	}
+	return len(entries)
+}
+
+// A handshake ends when its context or its time does, and says so.
+func TestHandshakeEnds(t *testing.T) {
+	for _, network := range networks {
+		t.Run(network, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dial := func(config *Config) *Conn {
+					if network == "udp" {
+						return simDial(newSimNet(), simClient, config)
+					}
+					c, s := net.Pipe()
+					go io.Copy(io.Discard, s)
+					return Client(c, config)
+				}
+				start := time.Now()
+				c := dial(clientConfig())
+				err := c.Handshake()
+				var ne net.Error
+				if !errors.As(err, &ne) || !ne.Timeout() || time.Since(start) != defaultHandshakeTimeout {
+					t.Errorf("after %v: %v", time.Since(start), err)
+				}
+				c.Close()
+
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(time.Second, cancel)
+				c = dial(clientConfig())
+				if err := c.HandshakeContext(ctx); !errors.Is(err, context.Canceled) {
+					t.Errorf("cancelled: %v", err)
+				}
+				c.Close()
+			})
+		})
+	}
+}
+
+// Records are no longer than each side asked for, and data gets through all
+// the same. max_fragment_length binds both directions, record_size_limit one.
+func TestRecordLimits(t *testing.T) {
+	for _, c := range []struct {
+		name               string
+		toServer, toClient int
+		set                func(c, s *Config)
+	}{
+		{"max_fragment_length", 512, 512, func(c, s *Config) { c.MaxFragmentLength = 512 }},
+		{"record_size_limit", 4096, 512, func(c, s *Config) { c.RecordSizeLimit = 512 }},
+		{"record_size_limit, both", 300, 512, func(c, s *Config) { c.RecordSizeLimit, s.RecordSizeLimit = 512, 300 }},
+		{"the newer extension wins", 4096, 512, func(c, s *Config) { c.RecordSizeLimit, c.MaxFragmentLength = 512, 1024 }},
+	} {
+		for _, network := range networks {
+			t.Run(network+"/"+c.name, func(t *testing.T) {
+				cc, sc := clientConfig(), serverConfig()
+				c.set(cc, sc)
+				client, server := connect(t, network, cc, sc)
+				for _, d := range []struct {
+					from, to *Conn
+					limit    int
+				}{{client, server, c.toServer}, {server, client, c.toClient}} {
+					buf := make([]byte, 4096)
+					if network == "udp" {
+						buf = buf[:300]
+						if d.limit < 4096 {
+							if _, err := d.from.Write(make([]byte, d.limit+1)); err != ErrTooLarge {
+								t.Errorf("%d octets: %v", d.limit+1, err)
+							}
+						}
+					}
+					go d.from.Write(buf)
+					got := make([]byte, len(buf))
+					first, err := d.to.Read(got)
+					if err != nil || first != min(d.limit, len(buf)) {
+						t.Errorf("first record of %d octets, %v, want %d", first, err, d.limit)
+					}
+					if _, err := io.ReadFull(d.to, got[first:]); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Close makes blocked calls return, deadlines end them, and a deadline that is
+// over can be moved.
+func TestBlockedCalls(t *testing.T) {
+	for _, network := range networks {
+		t.Run(network, func(t *testing.T) {
+			c, s := connect(t, network, clientConfig(), serverConfig())
+			s.SetReadDeadline(time.Now().Add(-time.Second))
+			for range 2 {
+				if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("past deadline: %v", err)
+				}
+			}
+			s.SetReadDeadline(time.Time{})
+			c.Write([]byte("x"))
+			if n, err := s.Read(make([]byte, 1)); n != 1 || err != nil {
+				t.Errorf("after the deadline was lifted: %d, %v", n, err)
+			}
+			done := make(chan error)
+			go func() {
+				_, err := s.Read(make([]byte, 1))
+				done <- err
+			}()
+			runtime.Gosched()
+			s.Close()
+			if err := <-done; !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Read during Close: %v", err)
+			}
+		})
+	}
+}
+
+// CloseWrite ends one direction only.
+func TestCloseWrite(t *testing.T) {
+	c, s := connect(t, "tcp", clientConfig(), serverConfig())
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("Read: %v", err)
+	}
+	if _, err := c.Write([]byte("x")); !errors.Is(err, errShutdown) {
+		t.Errorf("Write after CloseWrite: %v", err)
+	}
+	if _, err := s.Write([]byte("answer")); err != nil {
+		t.Error(err)
+	}
+	if b, _ := io.ReadAll(io.LimitReader(c, 6)); string(b) != "answer" {
+		t.Errorf("read %q", b)
+	}
+}
+
+// What a session exports is gone when it is closed; nothing exports the
+// session's own secrets.
+func TestExporterBounds(t *testing.T) {
+	c, _ := connect(t, "tcp", clientConfig(), serverConfig())
+	cs := c.ConnectionState()
+	if _, err := cs.ExportKeyingMaterial("key expansion", nil, 128); err == nil {
+		t.Error("exports the key block")
+	}
+	c.Close()
+	if _, err := cs.ExportKeyingMaterial(exportLabel, nil, 48); err == nil {
+		t.Error("exports after Close")
+	}
+	if _, err := new(ConnectionState).ExportKeyingMaterial(exportLabel, nil, 48); err == nil {
+		t.Error("exports without a session")
+	}
+}
+
+// Configurations that can't work are refused with the field's name.
+func TestConfigCheck(t *testing.T) {
+	for field, change := range map[string]func(*Config){
+		"Config.Key":               func(c *Config) { c.Key = nil },
+		"Config.Identity":          func(c *Config) { c.Identity = make([]byte, maxIdentity+1) },
+		"Config.ServerName":        func(c *Config) { c.ServerName = strings.Repeat("x", 256) },
+		"Config.CipherSuites":      func(c *Config) { c.CipherSuites = []uint16{0x002f} },
+		"Config.CurvePreferences":  func(c *Config) { c.CurvePreferences = []CurveID{24} },
+		"Config.MaxFragmentLength": func(c *Config) { c.MaxFragmentLength = 1000 },
+		"Config.RecordSizeLimit":   func(c *Config) { c.RecordSizeLimit = 10 },
+	} {
+		c := clientConfig()
+		change(c)
+		if _, err := Dial("tcp", "127.0.0.1:1", c); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	if _, err := Listen("tcp", "127.0.0.1:0", &Config{}); err == nil || !strings.Contains(err.Error(), "Config.GetPSK") {
+		t.Errorf("no GetPSK: %v", err)
+	}
+	if _, err := Dial("unix", "x", clientConfig()); err == nil || !strings.Contains(err.Error(), "unix") {
+		t.Errorf("unknown network: %v", err)
+	}
+}
