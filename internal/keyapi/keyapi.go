@@ -95,6 +95,10 @@ func (k *Key) check() error {
 		return errors.New("no lifetime is left")
 	case k.KmID.IsZero():
 		return errors.New("no KmID")
+	case k.KmID.FQDN != k.KcID.FQDN:
+		// One of several MAFs that Entity B trusts must not pass its devices off
+		// as another's.
+		return errors.New("KmID and KcID are of different MAFs")
 	case k.SUID != onem2m.SUIDSAEF:
 		return fmt.Errorf("SUID %v, not %v: the key is not for an association", k.SUID, onem2m.SUIDSAEF)
 	case !k.AEID.IsZero() && !k.CSEID.IsZero():

@@ -58,17 +58,18 @@ func TestAnswer(t *testing.T) {
 
 func TestEncodeRefuses(t *testing.T) {
 	for name, spoil := range map[string]func(*Key){
-		"no KcID":           func(k *Key) { k.KcID = onem2m.KcID{} },
-		"no Kc":             func(k *Key) { k.Kc = secret.Key{} },
-		"short Kc":          func(k *Key) { k.Kc = secret.New(make([]byte, 31)) },
-		"long Kc":           func(k *Key) { k.Kc = secret.New(make([]byte, 48)) },
-		"no lifetime":       func(k *Key) { k.Lifetime = time.Second - 1 },
-		"negative lifetime": func(k *Key) { k.Lifetime = -time.Hour },
-		"no KmID":           func(k *Key) { k.KmID = onem2m.KmID{} },
-		"wrong SUID":        func(k *Key) { k.SUID = onem2m.SUIDESPrim },
-		"two identities":    func(k *Key) { k.CSEID = onem2m.CSEID{SP: "sp.example.com", ID: "mn"} },
-		"relative AE-ID":    func(k *Key) { k.AEID.SP = "" },
-		"relative CSE-ID":   func(k *Key) { k.AEID = onem2m.AEID{}; k.CSEID = onem2m.CSEID{ID: "mn"} },
+		"no KcID":            func(k *Key) { k.KcID = onem2m.KcID{} },
+		"no Kc":              func(k *Key) { k.Kc = secret.Key{} },
+		"short Kc":           func(k *Key) { k.Kc = secret.New(make([]byte, 31)) },
+		"long Kc":            func(k *Key) { k.Kc = secret.New(make([]byte, 48)) },
+		"no lifetime":        func(k *Key) { k.Lifetime = time.Second - 1 },
+		"negative lifetime":  func(k *Key) { k.Lifetime = -time.Hour },
+		"no KmID":            func(k *Key) { k.KmID = onem2m.KmID{} },
+		"another MAF's KmID": func(k *Key) { k.KmID.FQDN = "other.example" },
+		"wrong SUID":         func(k *Key) { k.SUID = onem2m.SUIDESPrim },
+		"two identities":     func(k *Key) { k.CSEID = onem2m.CSEID{SP: "sp.example.com", ID: "mn"} },
+		"relative AE-ID":     func(k *Key) { k.AEID.SP = "" },
+		"relative CSE-ID":    func(k *Key) { k.AEID = onem2m.AEID{}; k.CSEID = onem2m.CSEID{ID: "mn"} },
 	} {
 		key := exampleKey(t)
 		spoil(&key)
@@ -121,6 +122,7 @@ func TestDecode(t *testing.T) {
 		"empty AE-ID":             {`"//sp.example.com/Smeter7"`, `""`},
 		"bad KcID":                {relative, relative[2:]},
 		"bad KmID":                {"meter7@", "meter 7@"},
+		"another MAF's KmID":      {"meter7@maf", "meter7@other"},
 		"bad AE-ID":               {"Smeter7", "Xmeter7"},
 		"relative AE-ID":          {"//sp.example.com/Smeter7", "/Smeter7"},
 		"both":                    {`"AE-ID"`, `"CSE-ID":"//sp.example.com/mn","AE-ID"`},

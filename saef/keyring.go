@@ -1,0 +1,197 @@
+package saef
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/onem2m-maf/maf/internal/keyapi"
+	"github.com/onem2m-maf/maf/internal/keyapi/keyclient"
+	"github.com/onem2m-maf/maf/internal/secret"
+	"github.com/onem2m-maf/maf/onem2m"
+	"github.com/onem2m-maf/maf/tlspsk"
+)
+
+// Bounds of a keyring.
+const (
+	// maxKeys is far more devices than one Entity B serves. Only keys that a MAF
+	// vouched for count.
+	maxKeys = 1 << 20
+	// maxAbsent and absentFor are for KcIds that a MAF doesn't know. They are
+	// few and short-lived because a MAF stores Kc before the device has it: a
+	// KcId that isn't there will not come to be, but its device may be enabled
+	// again.
+	maxAbsent = 4096
+	absentFor = 10 * time.Second
+	// downFor is how long a MAF that could not be asked is left alone, so that
+	// handshakes that need it fail at once and not after a timeout each.
+	downFor = time.Second
+	// evictionSample is how many entries are looked at to find one to drop.
+	evictionSample = 8
+)
+
+// A keySource fetches keys from MAFs: *keyclient.Client.
+type keySource interface {
+	Knows(maf onem2m.FQDN) bool
+	// Get's errors wrap keyclient.ErrNotFound, ErrUnknownMAF or ErrUnavailable.
+	Get(ctx context.Context, id onem2m.KcID) (*keyapi.Key, error)
+}
+
+// A keyring finds the Kc that a device names: kept ones, until they expire, and
+// others at the MAF.
+type keyring struct {
+	source  keySource
+	fetches flights[onem2m.KcID, *keyEntry]
+	limit   limiter
+
+	mu     sync.Mutex
+	keys   map[onem2m.KcID]*keyEntry // guarded by mu
+	absent map[onem2m.KcID]time.Time // KcIds that a MAF doesn't have, until when; guarded by mu
+	down   map[onem2m.FQDN]outage    // guarded by mu
+}
+
+// A keyEntry is immutable.
+type keyEntry struct {
+	kc          secret.Key
+	association Association
+}
+
+func (e *keyEntry) expired(now time.Time) bool { return !now.Before(e.association.Expires) }
+
+// An outage is why, and until when, a MAF is not asked.
+type outage struct {
+	until time.Time
+	err   error
+}
+
+func newKeyring(source keySource) *keyring {
+	return &keyring{
+		source: source,
+		keys:   make(map[onem2m.KcID]*keyEntry),
+		absent: make(map[onem2m.KcID]time.Time),
+		down:   make(map[onem2m.FQDN]outage),
+	}
+}
+
+// errLimited stands for questions that are not asked.
+var errLimited = errors.New("too many unknown KcIds from this address; the MAF is not asked")
+
+// lookUp finds the key for a psk_identity. An error that wraps
+// tlspsk.ErrUnknownIdentity means that there is none; the handshake must then
+// fail as for a wrong key. Any other error means that we can't tell now, which
+// the device must not take for a refusal of its key: it would go and make
+// itself a new one, and the MAF has trouble enough.
+func (k *keyring) lookUp(ctx context.Context, identity []byte, from netip.Prefix) (*keyEntry, error) {
+	// B recognises the MAF by what follows the @ (10.3.5). Anything else that
+	// devices may send isn't for us, and never reaches a MAF.
+	id, err := onem2m.ParseKcID(string(identity))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", tlspsk.ErrUnknownIdentity, err)
+	}
+	if !k.source.Knows(id.FQDN) {
+		return nil, fmt.Errorf("%w: %w: %s", tlspsk.ErrUnknownIdentity, keyclient.ErrUnknownMAF, id.FQDN)
+	}
+	if e, err := k.kept(id, time.Now()); e != nil || err != nil {
+		return e, err
+	}
+	return k.fetches.do(ctx, id, func(ctx context.Context) (*keyEntry, error) {
+		return k.fetch(ctx, id, from)
+	})
+}
+
+// kept returns what is known of a key without asking: the key, an error, or
+// neither.
+func (k *keyring) kept(id onem2m.KcID, now time.Time) (*keyEntry, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e := k.keys[id]; e != nil {
+		if e.expired(now) {
+			delete(k.keys, id)
+			k.setAbsent(id, now)
+			return nil, errExpired(e)
+		}
+		return e, nil
+	}
+	if now.Before(k.absent[id]) {
+		return nil, fmt.Errorf("%w: %w", tlspsk.ErrUnknownIdentity, keyclient.ErrNotFound)
+	}
+	if o := k.down[id.FQDN]; now.Before(o.until) {
+		return nil, o.err
+	}
+	return nil, nil
+}
+
+// errExpired is for a key whose lifetime is over. 8.2.2.3 has Entity B fail the
+// handshake, which tells the device to do a fresh MAF Handshake.
+func errExpired(e *keyEntry) error {
+	return fmt.Errorf("%w: Kc expired at %s", tlspsk.ErrUnknownIdentity, e.association.Expires.Format(time.RFC3339))
+}
+
+// fetch asks the MAF.
+func (k *keyring) fetch(ctx context.Context, id onem2m.KcID, from netip.Prefix) (*keyEntry, error) {
+	if !k.limit.take(from) {
+		return nil, errLimited
+	}
+	asked := time.Now()
+	key, err := k.source.Get(ctx, id)
+	if err == nil {
+		k.limit.giveBack(from)
+		e := entryFor(key, asked)
+		k.keep(e)
+		return e, nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if errors.Is(err, keyclient.ErrNotFound) {
+		k.setAbsent(id, time.Now())
+		return nil, fmt.Errorf("%w: %w", tlspsk.ErrUnknownIdentity, err)
+	}
+	k.limit.giveBack(from)                                             // not the source's fault
+	k.down[id.FQDN] = outage{until: time.Now().Add(downFor), err: err} // bounded by the MAFs that are configured
+	return nil, err
+}
+
+// entryFor counts the lifetime from when we asked: it was measured later, so
+// that the key never lives longer here than at the MAF.
+func entryFor(key *keyapi.Key, asked time.Time) *keyEntry {
+	return &keyEntry{key.Kc, Association{
+		KcID:    key.KcID,
+		Expires: asked.Add(key.Lifetime),
+		KmID:    key.KmID,
+		AEID:    key.AEID,
+		CSEID:   key.CSEID,
+	}}
+}
+
+// setAbsent notes that there is no such key. k.mu is held.
+func (k *keyring) setAbsent(id onem2m.KcID, now time.Time) {
+	makeRoom(k.absent, maxAbsent, func(until time.Time) bool { return !now.Before(until) })
+	k.absent[id] = now.Add(absentFor)
+}
+
+func (k *keyring) keep(e *keyEntry) {
+	now := time.Now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	makeRoom(k.keys, maxKeys, func(e *keyEntry) bool { return e.expired(now) })
+	k.keys[e.association.KcID] = e
+}
+
+// makeRoom looks at a few entries of m, in random order, and drops those that
+// are over, so that each addition pays for the dropping of several and what is
+// over never makes up much of m. When m has max entries, one of them goes in any
+// case.
+func makeRoom[K comparable, V any](m map[K]V, max int, over func(V) bool) {
+	looked := 0
+	for key, value := range m {
+		if over(value) || len(m) >= max {
+			delete(m, key)
+		}
+		if looked++; looked == evictionSample {
+			return
+		}
+	}
+}
