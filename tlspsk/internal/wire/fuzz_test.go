@@ -61,7 +61,7 @@ func FuzzClientHello(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte, dtls bool) {
 		var h, again ClientHello
-		if h.Parse(body, dtls) != nil || !h.NullCompression || h.PointFormats && !h.Uncompressed {
+		if h.Parse(body, dtls) != nil || !h.NullCompression || h.PointFormats && !h.Uncompressed || h.HasServerName && h.ServerName == "" {
 			return
 		}
 		first := h.Marshal(dtls)
