@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/onem2m-maf/maf/onem2m"
+	"github.com/onem2m-maf/maf/saef"
+	"github.com/onem2m-maf/maf/tlspsk"
+)
+
+// defaultMAFPort is mafd's own default.
+const defaultMAFPort = "7443"
+
+// deviceFlags describe an Entity A.
+type deviceFlags struct {
+	km      keySource
+	maf     string
+	mafDTLS bool
+	suites  []string
+	timeout time.Duration
+}
+
+func (f *deviceFlags) register(cmd *cobra.Command) {
+	f.km.flags(cmd.Flags())
+	cmd.Flags().StringVar(&f.maf, "maf", "", "the MAF's address, HOST:PORT (default the KmID's MAF-FQDN, port "+defaultMAFPort+")")
+	cmd.Flags().StringSliceVar(&f.suites, "suite", nil, "cipher suites to offer, in order of preference (default all)")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "how long a handshake may take")
+}
+
+// device makes the Entity A that the flags describe.
+func (f *deviceFlags) device(a *app, id onem2m.KmID) (*saef.Device, error) {
+	suites, err := parseSuites(f.suites)
+	if err != nil {
+		return nil, err
+	}
+	km, err := f.km.read(a.stdin)
+	if err != nil {
+		return nil, err
+	}
+	d := &saef.Device{
+		MAF:        f.maf,
+		MAFNetwork: network(f.mafDTLS),
+		KmID:       id,
+		Km:         km,
+		Config:     &tlspsk.Config{CipherSuites: suites, HandshakeTimeout: f.timeout},
+		Log:        slog.New(notes{a.out}),
+	}
+	if d.MAF == "" {
+		d.MAF = net.JoinHostPort(id.FQDN.String(), defaultMAFPort)
+	}
+	return d, nil
+}
+
+func network(dtls bool) string {
+	if dtls {
+		return "udp"
+	}
+	return "tcp"
+}
+
+func parseSuites(names []string) ([]uint16, error) {
+	var ids, all = []uint16(nil), map[string]uint16{}
+	var known []string
+	for _, s := range tlspsk.CipherSuites() {
+		all[s.Name] = s.ID
+		known = append(known, s.Name)
+	}
+	for _, name := range names {
+		id, ok := all[strings.ToUpper(name)]
+		if !ok {
+			return nil, &advised{fmt.Errorf("there is no cipher suite %s here", quote(name)),
+				"one of " + strings.Join(known, ", "), exitUsage}
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// notes shows what a saef.Device does to people, as notes.
+type notes struct{ out *output }
+
+func (n notes) Enabled(context.Context, slog.Level) bool { return true }
+func (n notes) WithAttrs([]slog.Attr) slog.Handler       { return n }
+func (n notes) WithGroup(string) slog.Handler            { return n }
+
+func (n notes) Handle(_ context.Context, r slog.Record) error {
+	var b strings.Builder
+	b.WriteString(r.Message)
+	r.Attrs(func(a slog.Attr) bool {
+		fmt.Fprintf(&b, " %s=%s", a.Key, a.Value)
+		return true
+	})
+	n.out.note("%s", b.String())
+	return nil
+}
+
+// handshakeFailure finds advice for an error of saef's, which says by itself
+// whether the MAF or Entity B was the other side.
+func handshakeFailure(err error) error {
+	plain := errors.New(strings.NewReplacer("saef: ", "", "tlspsk: ", "").Replace(err.Error()))
+	var alert *tlspsk.AlertError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &alert) && alert.Remote:
+		return &advised{plain, refusalAdvice(alert.Alert), exitRefused}
+	case errors.As(err, &op) && op.Op == "dial":
+		return &advised{plain, "check the address, and whether the other side runs", exitUnreachable}
+	case isTimeout(err):
+		return &advised{plain, "check the address, and whether the other side speaks TLS there or DTLS", exitUnreachable}
+	default:
+		return err
+	}
+}
+
+func refusalAdvice(a tlspsk.Alert) string {
+	switch a {
+	case tlspsk.AlertBadRecordMAC, tlspsk.AlertDecryptError, tlspsk.AlertUnknownPSKIdentity:
+		return "the name is unknown or disabled there, or the key is another: it does not tell strangers which, but its log does"
+	case tlspsk.AlertHandshakeFailure, tlspsk.AlertInsufficientSecurity:
+		return "other cipher suites: there is none that both sides have"
+	case tlspsk.AlertInternalError:
+		return "again later, and look into its log"
+	}
+	return ""
+}
+
+func isTimeout(err error) bool {
+	var t net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+}
