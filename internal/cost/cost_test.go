@@ -1,0 +1,226 @@
+package cost
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/onem2m-maf/maf/tlspsk"
+)
+
+const (
+	label    = "EXPORTER-oneM2M-Connection"
+	identity = "meter7@maf.example.com"
+	keyHex   = "000102030405060708090a0b0c0d0e0f"
+)
+
+var key = []byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+
+// serveEnv makes this test binary a bare server on the named network.
+const serveEnv = "MAF_COST_SERVE"
+
+func TestMain(m *testing.M) {
+	if network := os.Getenv(serveEnv); network != "" {
+		serve(network)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// serve is a server with the engine and nothing else.
+func serve(network string) {
+	l, err := tlspsk.Listen(network, "127.0.0.1:0", &tlspsk.Config{
+		GetPSK: func(context.Context, *tlspsk.PSKRequest) (*tlspsk.PSK, error) {
+			return &tlspsk.PSK{Key: key}, nil
+		},
+		VerifyConnection: func(_ context.Context, cs *tlspsk.ConnectionState) error {
+			_, err := cs.ExportKeyingMaterial(label, nil, 48)
+			return err
+		},
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println("ready", l.Addr())
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			if c.(*tlspsk.Conn).Handshake() == nil {
+				io.Copy(io.Discard, c) // until the client closes
+			}
+		}()
+	}
+}
+
+// A server is a process under measurement.
+type server struct {
+	pid  int
+	addr string
+}
+
+// start runs a command until the benchmark ends. ready finds the server's
+// address in what it prints.
+func start(b *testing.B, cmd *exec.Cmd, ready func(line string) (addr string, ok bool)) *server {
+	b.Helper()
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdin, err := cmd.StdinPipe() // s_server ends at the end of its input
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { stdin.Close(); cmd.Process.Kill(); cmd.Wait() })
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		if addr, ok := ready(lines.Text()); ok {
+			go io.Copy(io.Discard, stdout)
+			return &server{cmd.Process.Pid, addr}
+		}
+	}
+	b.Fatalf("%s ended before it was ready", cmd.Path)
+	return nil
+}
+
+func startEngine(b *testing.B, network string, _ uint16) *server {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), serveEnv+"="+network)
+	cmd.Stderr = os.Stderr
+	return start(b, cmd, func(line string) (string, bool) { return strings.CutPrefix(line, "ready ") })
+}
+
+// startOpenSSL runs openssl s_server, which serves one client after the other.
+func startOpenSSL(b *testing.B, network string, suite uint16) *server {
+	path, err := exec.LookPath("openssl")
+	if err != nil {
+		b.Skip("openssl is not installed: nothing to compare with")
+	}
+	cipher := map[uint16]string{
+		tlspsk.TLS_PSK_WITH_AES_128_CBC_SHA256: "PSK-AES128-CBC-SHA256",
+		tlspsk.TLS_PSK_WITH_AES_128_GCM_SHA256: "PSK-AES128-GCM-SHA256",
+		tlspsk.TLS_PSK_WITH_AES_128_CCM_8:      "PSK-AES128-CCM8",
+	}[suite]
+	args := []string{"s_server", "-accept", "127.0.0.1:0", "-nocert", "-psk", keyHex,
+		"-cipher", cipher + ":@SECLEVEL=0", "-keymatexport", label, "-keymatexportlen", "48"}
+	if network == "udp" {
+		args = append(args, "-dtls1_2", "-listen")
+	} else {
+		args = append(args, "-tls1_2")
+	}
+	return start(b, exec.Command(path, args...), func(line string) (string, bool) { return strings.CutPrefix(line, "ACCEPT ") })
+}
+
+// cpu returns the processor time that a process has used, in microseconds.
+func cpu(b *testing.B, pid int) float64 {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		b.Skip("no /proc here: processor time can't be read")
+	}
+	// Behind the name, which may hold anything but ends with the last ")",
+	// utime and stime are the fields 14 and 15 of proc(5), in ticks of 10 ms.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	var ticks float64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseFloat(f, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += n
+	}
+	return ticks * 10_000
+}
+
+// load does b.N handshakes, parallel at a time, and reports the server's
+// processor time for each.
+func load(b *testing.B, s *server, network string, parallel int, config func(i int) *tlspsk.Config) {
+	for i := range 20 { // warm
+		if err := once(s, network, config(i)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	before := cpu(b, s.pid)
+	var next, failed atomic.Int64
+	var wg sync.WaitGroup
+	for range parallel {
+		wg.Go(func() {
+			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+				if err := once(s, network, config(int(i))); err != nil {
+					failed.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := failed.Load(); n > 0 {
+		b.Fatalf("%d of %d handshakes failed", n, b.N)
+	}
+	b.ReportMetric((cpu(b, s.pid)-before)/float64(b.N), "server-us/handshake")
+	b.ReportMetric(0, "ns/op") // the client's and the machine's time says nothing
+}
+
+func once(s *server, network string, config *tlspsk.Config) error {
+	c, err := tlspsk.Dial(network, s.addr, config)
+	// Between two DTLS clients s_server closes its socket for a moment.
+	for try := 0; errors.Is(err, syscall.ECONNREFUSED) && try < 100; try++ {
+		time.Sleep(time.Millisecond)
+		c, err = tlspsk.Dial(network, s.addr, config)
+	}
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+func clientConfig(suite uint16) *tlspsk.Config {
+	return &tlspsk.Config{Identity: []byte(identity), Key: key, CipherSuites: []uint16{suite}, ServerName: "maf.example.com"}
+}
+
+var suites = []struct {
+	name, network string
+	suite         uint16
+}{
+	{"TLS-CBC", "tcp", tlspsk.TLS_PSK_WITH_AES_128_CBC_SHA256},
+	{"TLS-GCM", "tcp", tlspsk.TLS_PSK_WITH_AES_128_GCM_SHA256},
+	{"DTLS-CCM_8", "udp", tlspsk.TLS_PSK_WITH_AES_128_CCM_8},
+}
+
+// BenchmarkServer compares the engine with openssl s_server, which serves one
+// client at a time: so both do, and the engine also with 16 at a time.
+func BenchmarkServer(b *testing.B) {
+	for _, s := range suites {
+		config := clientConfig(s.suite)
+		for _, c := range []struct {
+			name     string
+			parallel int
+			start    func(*testing.B, string, uint16) *server
+		}{
+			{"openssl", 1, startOpenSSL},
+			{"tlspsk", 1, startEngine},
+			{"tlspsk", 16, startEngine},
+		} {
+			b.Run(fmt.Sprintf("%s/%s/parallel=%d", s.name, c.name, c.parallel), func(b *testing.B) {
+				load(b, c.start(b, s.network, s.suite), s.network, c.parallel, func(int) *tlspsk.Config { return config })
+			})
+		}
+	}
+}
