@@ -143,205 +143,6 @@ func (d *datagram) endLocked(err error) {
 // abort ends the session at once.
 func (d *datagram) abort() { d.end(net.ErrClosed) }
 
-// readMessage, receive and the take functions below run on the handshake's
-// goroutine.
-func (d *datagram) readMessage() ([]byte, error) {
-	for {
-		if raw := d.in.assembler.pop(); raw != nil {
-			return raw, nil
-		}
-		if err := d.receive(); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// receive takes in one datagram. Until one comes it repeats the flight.
-func (d *datagram) receive() error {
-	for {
-		b, err := d.nextDatagram()
-		if err != nil {
-			return err
-		}
-		if b != nil {
-			return d.takeHandshakeDatagram(b)
-		}
-		if d.waitForDatagram() {
-			d.outMu.Lock()
-			d.out.timeout()
-			d.outMu.Unlock()
-		}
-	}
-}
-
-// waitForDatagram returns when there may be a datagram, or, with true, when
-// the flight is to be repeated. A server that waits for the first ClientHello
-// has no flight.
-func (d *datagram) waitForDatagram() (timeout bool) {
-	d.outMu.Lock()
-	f := d.out.flight
-	d.outMu.Unlock()
-	if !f.sent {
-		<-d.arrived
-		return false
-	}
-	timer := time.NewTimer(time.Until(f.repeat))
-	defer timer.Stop()
-	select {
-	case <-d.arrived:
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
-// nextDatagram returns the next datagram of the inbox, or nil.
-func (d *datagram) nextDatagram() ([]byte, error) {
-	d.in.mu.Lock()
-	defer d.in.mu.Unlock()
-	if d.in.err != nil {
-		return nil, d.in.err
-	}
-	if len(d.in.inbox) == 0 {
-		return nil, nil
-	}
-	b := d.in.inbox[0]
-	d.in.inbox = slices.Delete(d.in.inbox, 0, 1)
-	return b, nil
-}
-
-func (d *datagram) takeHandshakeDatagram(b []byte) error {
-	for {
-		h, fragment, rest, ok := wire.NextRecord(b)
-		if !ok {
-			break
-		}
-		if err := d.takeHandshakeRecord(record{h, fragment}); err != nil {
-			return err
-		}
-		b = rest
-	}
-	if d.in.repeated {
-		d.in.repeated = false
-		d.outMu.Lock()
-		d.out.peerRepeats()
-		d.outMu.Unlock()
-	}
-	return nil
-}
-
-func (d *datagram) takeHandshakeRecord(r record) error {
-	switch r.Epoch() {
-	case 0:
-		return d.takeContent(r.Type, 0, r.fragment)
-	case 1:
-		if d.in.protection == nil {
-			if len(d.in.early) < maxEarly {
-				d.in.early = append(d.in.early, r)
-			}
-			return nil
-		}
-		content, err := d.open(r)
-		if err != nil {
-			return err
-		}
-		return d.takeContent(r.Type, 1, content)
-	}
-	return nil
-}
-
-// open decrypts a record of epoch 1 during the handshake. It returns nil for
-// one that is to be dropped.
-func (d *datagram) open(r record) ([]byte, error) {
-	content, err := d.in.open(r)
-	if err != nil && r.Type == wire.Handshake {
-		if d.in.forged++; d.in.forged >= maxForged {
-			return nil, fail(AlertBadRecordMAC, "%w", err)
-		}
-	}
-	return content, nil
-}
-
-// open decrypts a record of epoch 1, unless it is a replay, for which it
-// returns nil.
-func (in *datagramReader) open(r record) ([]byte, error) {
-	seq := r.Seq & (1<<wire.SeqBits - 1)
-	if !in.window.fresh(seq) {
-		return nil, nil
-	}
-	content, err := in.protection.Open(suite.Header{Seq: r.Seq, Type: r.Type, Version: r.Version}, r.fragment)
-	if err != nil {
-		return nil, err
-	}
-	in.window.mark(seq)
-	if len(content) > in.limit {
-		return nil, nil
-	}
-	return content, nil
-}
-
-// takeContent takes the content of a record during the handshake.
-func (d *datagram) takeContent(typ wire.ContentType, epoch uint16, content []byte) error {
-	switch typ {
-	case wire.Handshake:
-		d.takeFragments(content, epoch == 0 && d.in.protection != nil)
-	case wire.Alert:
-		// Before its Finished a server can refuse us only without protection,
-		// and a wrong key is worth knowing at once. Anybody can send such an
-		// alert, and so delay a handshake; never end a session.
-		level, a, err := parseAlert(content)
-		if err != nil {
-			return nil
-		}
-		if level == alertLevelFatal || a == AlertCloseNotify {
-			return &AlertError{Alert: a, Remote: true}
-		}
-	case wire.ApplicationData:
-		// The server's first data may overtake its Finished. It is
-		// authenticated; Read gets it when the handshake is complete.
-		if d.isClient && epoch == 1 && len(content) > 0 {
-			d.in.mu.Lock()
-			d.in.push(slices.Clone(content))
-			d.in.mu.Unlock()
-		}
-	}
-	// A ChangeCipherSpec says nothing that the epoch does not say.
-	return nil
-}
-
-// takeFragments takes the handshake fragments of a record. Stale says that the
-// record is of an epoch that is over, so that it can only be a repetition.
-func (d *datagram) takeFragments(content []byte, stale bool) {
-	for len(content) > 0 {
-		h, body, rest, ok := wire.NextFragment(content)
-		if !ok {
-			return
-		}
-		raw := content[:wire.DTLSHeaderLen+len(body)]
-		if stale {
-			d.in.repeated = d.in.repeated || int16(h.MessageSeq-d.in.assembler.next) < 0
-		} else if d.in.assembler.add(h, raw) {
-			d.in.repeated = true
-		}
-		content = rest
-	}
-}
-
-// changeReadProtection needs no ChangeCipherSpec: records of the new epoch
-// carry its number.
-func (d *datagram) changeReadProtection(p suite.Protection) error {
-	d.in.protection = p
-	d.in.assembler.drop() // it was not authenticated
-	early := d.in.early
-	d.in.early = nil
-	for _, r := range early {
-		if err := d.takeHandshakeRecord(r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (d *datagram) writeMessage(typ wire.MessageType, body []byte) []byte {
 	d.outMu.Lock()
 	defer d.outMu.Unlock()
@@ -409,6 +210,24 @@ func (d *datagram) takeDatagram(b []byte) {
 			d.takeLateHandshake(content)
 		}
 	}
+}
+
+// open decrypts a record of epoch 1, unless it is a replay, for which it
+// returns nil.
+func (in *datagramReader) open(r record) ([]byte, error) {
+	seq := r.Seq & (1<<wire.SeqBits - 1)
+	if !in.window.fresh(seq) {
+		return nil, nil
+	}
+	content, err := in.protection.Open(suite.Header{Seq: r.Seq, Type: r.Type, Version: r.Version}, r.fragment)
+	if err != nil {
+		return nil, err
+	}
+	in.window.mark(seq)
+	if len(content) > in.limit {
+		return nil, nil
+	}
+	return content, nil
 }
 
 func (d *datagram) takeData(content []byte) {
