@@ -32,7 +32,7 @@ type Options struct {
 }
 
 // Limit is how long one peer process may run before it is ended.
-const Limit = 30 * time.Second
+const Limit = 20 * time.Second
 
 func (o Options) args() []string {
 	onOff := map[bool]string{true: "off", false: "on"}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os/exec"
 	"testing"
+	"time"
 )
 
 // find returns a program's path, or ends the test for want of it.
@@ -72,14 +73,22 @@ func CoAPClient(t testing.TB, library string, o Options, path string) *Process {
 		fmt.Sprintf("%s://%s/%s", scheme, o.Addr, path))
 }
 
-// CoAPServer starts libcoap's example server, which takes any identity with the key. The
-// server prints nothing when it listens: clients have to try again for a moment.
+// CoAPServer starts libcoap's example server, which takes any identity with the key.
 func CoAPServer(t testing.TB, library string, o Options) *Process {
 	t.Helper()
 	port := freePorts(t)
 	p := start(t, find(t, "coap-server-"+library), "-A", "127.0.0.1", "-p", fmt.Sprint(port), "-k", string(o.PSK), "-h", o.Hint)
 	p.Addr = fmt.Sprintf("127.0.0.1:%d", port+1)
-	return p
+	// It prints nothing when it listens. TLS is the last of the four protocols that it opens.
+	for range 500 {
+		if c, err := net.Dial("tcp", p.Addr); err == nil {
+			c.Close()
+			return p
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("coap-server-%s did not start: %q", library, p.Wait().Lines)
+	return nil
 }
 
 // freePorts finds a port that, with the one above it, is free in both protocols: libcoap's

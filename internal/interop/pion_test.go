@@ -1,0 +1,195 @@
+package interop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/dtls/v3"
+
+	"github.com/onem2m-maf/maf/internal/peers"
+	"github.com/onem2m-maf/maf/tlspsk"
+)
+
+// pion is the other DTLS in Go, which runs within the test. It has no encrypt-then-MAC.
+func pion() *foreign {
+	return &foreign{
+		name: "pion", ems: optional, etm: never, talk: pingPong, untold: []string{"flags", "close"},
+		suites: map[string][]string{"udp": {
+			"TLS_PSK_WITH_AES_128_CBC_SHA256",
+			"TLS_PSK_WITH_AES_128_CCM_8",
+			"TLS_PSK_WITH_AES_128_CCM",
+			"TLS_PSK_WITH_AES_128_GCM_SHA256",
+			"TLS_PSK_WITH_CHACHA20_POLY1305_SHA256",
+			"TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256",
+			"TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256",
+		}},
+		client: pionClient,
+		server: pionServer,
+		can:    pionSuites,
+	}
+}
+
+// pionID maps a suite's name to pion's type for its number, which is the registered one.
+func pionID(name string) dtls.CipherSuiteID {
+	for _, s := range tlspsk.CipherSuites() {
+		if s.Name == name {
+			return dtls.CipherSuiteID(s.ID)
+		}
+	}
+	return 0
+}
+
+func pionConfig(o peers.Options) *dtls.Config {
+	config := &dtls.Config{
+		PSKIdentityHint: o.Identity,
+		ServerName:      o.ServerName,
+		MTU:             o.MTU,
+		PSK: func(identity []byte) ([]byte, error) {
+			if o.Addr == "" && string(identity) != string(o.Identity) {
+				return nil, errors.New("unknown identity")
+			}
+			return o.PSK, nil
+		},
+	}
+	if o.NoEMS {
+		config.ExtendedMasterSecret = dtls.DisableExtendedMasterSecret
+	}
+	for _, name := range o.Suites {
+		config.CipherSuites = append(config.CipherSuites, pionID(name))
+	}
+	return config
+}
+
+func pionSuites(t testing.TB, network string) (names []string) {
+	if network != "udp" {
+		return nil
+	}
+	for _, name := range allSuites() {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := dtls.Client(pc, pc.LocalAddr(), pionConfig(peers.Options{Suites: []string{name}, Identity: []byte("i"), PSK: []byte("k")}))
+		if err == nil {
+			names = append(names, name)
+			c.Close()
+		}
+		pc.Close()
+	}
+	return names
+}
+
+func pionClient(t testing.TB, o peers.Options) func() peers.Report {
+	result := make(chan peers.Report, 1)
+	go func() {
+		var r peers.Report
+		defer func() { result <- r }()
+		addr, err := net.ResolveUDPAddr("udp", o.Addr)
+		if err != nil {
+			pionFailed(&r, err)
+			return
+		}
+		c, err := dtls.Dial("udp", addr, pionConfig(o))
+		if err != nil {
+			pionFailed(&r, err)
+			return
+		}
+		defer c.Close()
+		if pionSession(&r, c, o) {
+			if err := pingPong.ask("udp", c); err != nil {
+				pionFailed(&r, err)
+				return
+			}
+			r.DataOK = true
+		}
+	}()
+	return func() peers.Report { return <-result }
+}
+
+func pionServer(t testing.TB, o peers.Options) (string, func() peers.Report) {
+	config := pionConfig(o)
+	config.PSKIdentityHint = []byte(o.Hint)
+	ln, err := dtls.Listen("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	result := make(chan peers.Report, 1)
+	go func() {
+		var r peers.Report
+		defer func() { result <- r }()
+		c, err := ln.Accept()
+		if err != nil {
+			pionFailed(&r, err)
+			return
+		}
+		defer c.Close()
+		if pionSession(&r, c.(*dtls.Conn), o) {
+			pionEcho(&r, c)
+		}
+	}()
+	return ln.Addr().String(), func() peers.Report { return <-result }
+}
+
+// pionSession completes the handshake and notes what pion says of it.
+func pionSession(r *peers.Report, c *dtls.Conn, o peers.Options) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), peers.Limit)
+	defer cancel()
+	if err := c.HandshakeContext(ctx); err != nil {
+		pionFailed(r, err)
+		return false
+	}
+	state, ok := c.ConnectionState()
+	if !ok {
+		pionFailed(r, errors.New("no state"))
+		return false
+	}
+	export, err := state.ExportKeyingMaterial(label, nil, length)
+	if err != nil {
+		pionFailed(r, err)
+		return false
+	}
+	s := peers.Session{Suite: tlspsk.CipherSuiteName(uint16(state.CipherSuiteID)), EMS: peers.Untold, EtM: peers.Untold,
+		Identity: o.Identity, ServerName: o.ServerName, Export: export}
+	if o.Addr == "" { // a server: what the client called itself
+		s.Identity = state.IdentityHint
+	}
+	r.Sessions = append(r.Sessions, s)
+	return true
+}
+
+func pionEcho(r *peers.Report, c net.Conn) {
+	c.SetDeadline(time.Now().Add(peers.Limit))
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := c.Read(buf)
+		if err == io.EOF {
+			r.Closed = append(r.Closed, "notify")
+			return
+		}
+		if err != nil {
+			pionFailed(r, err)
+			return
+		}
+		reply, _ := pingPong.answer("udp", buf[:n])
+		if _, err := c.Write(reply); err != nil {
+			pionFailed(r, err)
+			return
+		}
+	}
+}
+
+func pionFailed(r *peers.Report, err error) {
+	f := peers.Failure{Sent: -1, Received: -1, Text: err.Error()}
+	if at := strings.Index(f.Text, "alert: Alert LevelFatal: "); at >= 0 {
+		f.Received = 0 // pion tells its alerts by name
+	}
+	r.Failures = append(r.Failures, f)
+	r.Lines = append(r.Lines, fmt.Sprintf("pion: %v", err))
+}
