@@ -189,4 +189,3 @@ func (d *datagram) changeReadProtection(p suite.Protection) error {
 	}
 	return nil
 }
-

@@ -178,8 +178,11 @@ func (h *handshaker) chooseSuite(hello *wire.ClientHello, group CurveID) error {
 
 // answerExtensions fills in the extensions of the ServerHello: answers to what
 // the client has sent, and nothing else.
+//
+// The empty server_name that RFC 6066 section 3 has a server send back is left
+// out, as crypto/tls does: no client looks at it, and pion/dtls, behind which
+// are many Go devices, fails to parse it.
 func (h *handshaker) answerExtensions(hello *wire.ClientHello, e *wire.Extensions) error {
-	e.HasServerName = hello.HasServerName // RFC 6066 section 3
 	e.HasRenegotiationInfo = hello.HasRenegotiationInfo || slices.Contains(hello.CipherSuites, scsvRenegotiation)
 	e.ExtendedMasterSecret = h.state.ExtendedMasterSecret
 	e.EncryptThenMAC = h.state.EncryptThenMAC
