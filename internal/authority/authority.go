@@ -21,11 +21,12 @@ package authority
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
-	"github.com/onem2m-maf/maf/internal/secret"
 	"github.com/onem2m-maf/maf/internal/store"
 	"github.com/onem2m-maf/maf/onem2m"
 )
@@ -53,6 +54,11 @@ var (
 	ErrSNIMismatch       = refusal("the SNI names another MAF than the KmId")
 	ErrUnknownClient     = refusal("unknown client")
 	ErrDisabled          = refusal("the client is disabled")
+
+	// ErrCollision: the RelativeKcId that a handshake derived is taken. It is
+	// 128 bits from both sides' randoms, so nobody will see this twice; the
+	// handshake fails, the stored key stays, and the client tries again.
+	ErrCollision = errors.New("the derived RelativeKcId is taken")
 
 	// ErrNotFound is all that Release's caller may tell its peer, whether the
 	// Kc never was, expired, is another Entity B's or its client is gone.
@@ -93,132 +99,53 @@ type Authority struct {
 	sealer  Sealer
 	now     func() time.Time
 	rand    io.Reader
+	decoy   []byte // see openDecoy
 }
 
 // New checks the configuration, and with one of the clients that the sealer
 // fits the store, and returns the authority. The store and the sealer stay the
 // caller's to close.
-func New(ctx context.Context, c Config) (*Authority, error) { panic("not yet") }
-
-// Client is a device as an administrator sees it: everything but its key.
-type Client struct {
-	KmID onem2m.KmID
-	// IdB is the one Entity B that the client may reach; absolute.
-	IdB onem2m.CSEID
-	// AEID or CSEID is the client's own identity, which Entity B will associate
-	// the security context with. At most one is set; with neither, Entity B goes
-	// by the Credential-ID. Both are absolute; what is missing in the values
-	// given is taken from IdB.
-	AEID  onem2m.AEID
-	CSEID onem2m.CSEID
-	// Lifetime of each Kc, in whole seconds; zero means DefaultLifetime.
-	Lifetime time.Duration
-	Disabled bool
-
-	// These are the authority's; what a caller puts there is ignored.
-	Created time.Time
-	Updated time.Time
-	Version int64 // 1, and one more with each update
+func New(ctx context.Context, c Config) (*Authority, error) {
+	if len(c.FQDNs) == 0 || c.Clients == nil || c.Keys == nil || c.Sealer == nil {
+		return nil, errors.New("authority: a name, both stores and a sealer are needed")
+	}
+	a := &Authority{
+		fqdns:   make(map[onem2m.FQDN]bool),
+		clients: c.Clients,
+		keys:    c.Keys,
+		sealer:  c.Sealer,
+		now:     c.Now,
+		rand:    c.Rand,
+	}
+	for _, name := range c.FQDNs {
+		if _, err := onem2m.ParseFQDN(name.String()); err != nil {
+			return nil, fmt.Errorf("authority: %w", err)
+		}
+		a.fqdns[name] = true
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	if a.rand == nil {
+		a.rand = rand.Reader
+	}
+	if err := a.makeDecoy(); err != nil {
+		return nil, err
+	}
+	return a, a.checkSealer(ctx)
 }
 
-// AddClient registers a client and returns it with its master key, which is
-// never shown again. km may be empty: then the authority draws NewKm octets.
-//
-// Errors: ErrExists, ErrInvalid (with the reason), or the store's.
-func (a *Authority) AddClient(ctx context.Context, c Client, km secret.Key) (Client, secret.Key, error) {
-	panic("not yet")
+// checkSealer tries the sealer on the first client, if there is one. The wrong
+// keyset would otherwise start well and then fail every handshake.
+func (a *Authority) checkSealer(ctx context.Context) error {
+	first, err := a.clients.List(ctx, onem2m.KmID{}, 1)
+	if err != nil || len(first) == 0 {
+		return err
+	}
+	km, err := a.openKm(&first[0])
+	km.Wipe()
+	return err
 }
-
-// Client returns one client, or ErrUnknownClient.
-func (a *Authority) Client(ctx context.Context, id onem2m.KmID) (Client, error) { panic("not yet") }
-
-// ListClients returns up to limit clients after the given KmId, in ascending
-// order; see store.ClientStore.List.
-func (a *Authority) ListClients(ctx context.Context, after onem2m.KmID, limit int) ([]Client, error) {
-	panic("not yet")
-}
-
-// UpdateClient applies change to the client as it is now and stores the result
-// in one step. When somebody else updates the client in between, change is
-// called again with the newer state. An error of change ends the update and is
-// returned as it is. KmID can't be changed; the Km stays.
-//
-// Errors: ErrUnknownClient, ErrInvalid, ErrBusy, change's or the store's.
-func (a *Authority) UpdateClient(ctx context.Context, id onem2m.KmID, change func(*Client) error) (Client, error) {
-	panic("not yet")
-}
-
-// RemoveClient removes the client and then the keys that were issued to it.
-// From the moment it returns nil, and usually earlier, none of them is released;
-// nor ever again, even when the same KmId is added anew.
-//
-// Errors: ErrUnknownClient or the store's.
-func (a *Authority) RemoveClient(ctx context.Context, id onem2m.KmID) error { panic("not yet") }
-
-// Exporter is the RFC 5705 exporter of a session whose client has proved its
-// master key: ConnectionState.ExportKeyingMaterial of package tlspsk.
-type Exporter func(label string, context []byte, length int) ([]byte, error)
-
-// Master is a client in the middle of its MAF Handshake.
-type Master struct {
-	Client Client
-	Km     secret.Key
-
-	uid store.UID // of the registration that Km belongs to
-}
-
-// MasterKey looks up the client that the psk_identity and the SNI ("" when
-// there was none) of a handshake name.
-//
-// An error under ErrRefused says why this client gets nothing. Any other error
-// is a failure of the MAF.
-func (a *Authority) MasterKey(ctx context.Context, identity []byte, sni string) (*Master, error) {
-	panic("not yet")
-}
-
-// Issued is what Establish tells about a new Kc.
-type Issued struct {
-	KcID    onem2m.KcID
-	KmID    onem2m.KmID
-	IdB     onem2m.CSEID
-	Expires time.Time // in whole seconds
-}
-
-// Establish derives Kc from the client's session and commits it for the client's
-// Entity B. Call it after the client's Finished has been verified; send ours
-// only when it returned nil.
-//
-// An error under ErrRefused says that the client lost its right during the
-// handshake. After any error, the key may nevertheless have been stored; nobody
-// will ask for it, and it will expire.
-func (a *Authority) Establish(ctx context.Context, m *Master, export Exporter) (Issued, error) {
-	panic("not yet")
-}
-
-// Released is Kc and what the MAF tells Entity B with it.
-type Released struct {
-	KcID    onem2m.KcID
-	Kc      secret.Key
-	Expires time.Time // in whole seconds
-	// Lifetime is what is left until Expires by the authority's clock.
-	Lifetime time.Duration
-	KmID     onem2m.KmID
-	// AEID or CSEID is the client's own, when the MAF knows it.
-	AEID  onem2m.AEID
-	CSEID onem2m.CSEID
-}
-
-// Release returns the Kc to idB, the authenticated CSE-ID of the asker.
-//
-// An error under ErrNotFound has the true reason in its text, which belongs into
-// the log and not into the answer.
-func (a *Authority) Release(ctx context.Context, idB onem2m.CSEID, id onem2m.KcID) (Released, error) {
-	panic("not yet")
-}
-
-// Purge removes expired keys in small bites until it has been through the store
-// once, and returns how many it removed. Call it from time to time.
-func (a *Authority) Purge(ctx context.Context) (removed int, err error) { panic("not yet") }
 
 // refusal makes one of the reasons under ErrRefused.
 func refusal(text string) error { return &refusedError{text} }
