@@ -14,17 +14,27 @@ type Header struct {
 	Seq     uint64
 	Type    uint8
 	Version uint16
+	// ConnectionID, when not empty, is that of a DTLS record whose Type is
+	// tls12_cid (RFC 9146 section 4).
+	ConnectionID []byte
 }
 
-// additionalDataLen is the length of what Header.append writes.
-const additionalDataLen = 13
-
-// put writes the additional data for a fragment of n octets.
-func (h Header) put(b *[additionalDataLen]byte, n int) {
-	binary.BigEndian.PutUint64(b[:], h.Seq)
-	b[8] = h.Type
-	binary.BigEndian.PutUint16(b[9:], h.Version)
-	binary.BigEndian.PutUint16(b[11:], uint16(n))
+// append appends the additional data for a fragment of n octets to dst.
+func (h Header) append(dst []byte, n int) []byte {
+	if len(h.ConnectionID) == 0 {
+		dst = binary.BigEndian.AppendUint64(dst, h.Seq)
+		dst = append(dst, h.Type)
+		dst = binary.BigEndian.AppendUint16(dst, h.Version)
+		return binary.BigEndian.AppendUint16(dst, uint16(n))
+	}
+	// RFC 9146 section 5.3 (5.1 and 5.2 for MACs). The first octets can't be a
+	// sequence number, so no record can pass for one of the other kind.
+	dst = binary.BigEndian.AppendUint64(dst, 1<<64-1)
+	dst = append(dst, h.Type, byte(len(h.ConnectionID)), h.Type)
+	dst = binary.BigEndian.AppendUint16(dst, h.Version)
+	dst = binary.BigEndian.AppendUint64(dst, h.Seq)
+	dst = append(dst, h.ConnectionID...)
+	return binary.BigEndian.AppendUint16(dst, uint16(n))
 }
 
 // A Protection seals the records of one direction, or opens them. Seal and
@@ -52,7 +62,7 @@ type aeadProtection struct {
 	explicit int
 	// Scratch that would escape to the heap on each record otherwise.
 	nonce [maxNonce]byte
-	ad    [additionalDataLen]byte
+	ad    []byte
 }
 
 func (p *aeadProtection) Overhead() int { return p.explicit + p.aead.Overhead() }
@@ -64,8 +74,8 @@ func (p *aeadProtection) Seal(dst []byte, h Header, plaintext []byte) []byte {
 	} else {
 		p.setXORNonce(h.Seq)
 	}
-	h.put(&p.ad, len(plaintext))
-	return p.aead.Seal(dst, p.nonce[:], plaintext, p.ad[:])
+	p.ad = h.append(p.ad[:0], len(plaintext))
+	return p.aead.Seal(dst, p.nonce[:], plaintext, p.ad)
 }
 
 func (p *aeadProtection) Open(h Header, fragment []byte) ([]byte, error) {
@@ -78,9 +88,9 @@ func (p *aeadProtection) Open(h Header, fragment []byte) ([]byte, error) {
 	} else {
 		p.setXORNonce(h.Seq)
 	}
-	h.put(&p.ad, n)
+	p.ad = h.append(p.ad[:0], n)
 	sealed := fragment[p.explicit:]
-	plaintext, err := p.aead.Open(sealed[:0], p.nonce[:], sealed, p.ad[:])
+	plaintext, err := p.aead.Open(sealed[:0], p.nonce[:], sealed, p.ad)
 	if err != nil {
 		return nil, ErrOpen
 	}

@@ -17,7 +17,7 @@ type cbcProtection struct {
 	mac            hash.Hash
 	ctMAC          *constantTimeMAC // nil with encrypt-then-MAC
 	encryptThenMAC bool
-	ad             [additionalDataLen]byte
+	ad             []byte
 	sum            [cbcMACLen]byte
 }
 
@@ -60,9 +60,9 @@ func (p *cbcProtection) Seal(dst []byte, h Header, plaintext []byte) []byte {
 
 // appendMAC appends the MAC over h, with n in its length field, and content.
 func (p *cbcProtection) appendMAC(dst []byte, h Header, n int, content []byte) []byte {
-	h.put(&p.ad, n)
+	p.ad = h.append(p.ad[:0], n)
 	p.mac.Reset()
-	p.mac.Write(p.ad[:])
+	p.mac.Write(p.ad)
 	p.mac.Write(content)
 	return p.mac.Sum(dst)
 }
@@ -113,8 +113,8 @@ func (p *cbcProtection) openMACThenEncrypt(h Header, body []byte) ([]byte, error
 	// RFC 5246 section 6.2.3.2 asks.
 	padLen, good := padding(body, cbcMACLen)
 	n := len(body) - cbcMACLen - padLen
-	h.put(&p.ad, n)
-	p.ctMAC.sum(&p.sum, &p.ad, body, n)
+	p.ad = h.append(p.ad[:0], n)
+	p.ctMAC.sum(&p.sum, p.ad, body, n)
 	var received [cbcMACLen]byte
 	copyMAC(&received, body, n)
 	good &= subtle.ConstantTimeCompare(received[:], p.sum[:])

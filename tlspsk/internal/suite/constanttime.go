@@ -91,16 +91,16 @@ func (m *constantTimeMAC) padState(key []byte, pad byte) ([]byte, error) {
 
 // sum computes the MAC over ad and body[:n]. Everything but n's value is
 // public: n is known to lie at most maxPadding below len(body)-cbcMACLen.
-func (m *constantTimeMAC) sum(out *[cbcMACLen]byte, ad *[additionalDataLen]byte, body []byte, n int) {
-	longest := additionalDataLen + len(body) - cbcMACLen
-	shortest := max(additionalDataLen, longest-maxPadding)
-	length := additionalDataLen + n // secret
+func (m *constantTimeMAC) sum(out *[cbcMACLen]byte, ad, body []byte, n int) {
+	longest := len(ad) + len(body) - cbcMACLen
+	shortest := max(len(ad), longest-maxPadding)
+	length := len(ad) + n // secret
 
 	m.restore(m.inner)
 	whole := shortest / blockLen // blocks that lie within any message
-	if whole > 0 {
-		m.h.Write(ad[:])
-		m.h.Write(body[:whole*blockLen-additionalDataLen])
+	if n := whole * blockLen; n > 0 {
+		m.h.Write(ad[:min(n, len(ad))])
+		m.h.Write(body[:max(0, n-len(ad))])
 	}
 	var bits [8]byte
 	binary.BigEndian.PutUint64(bits[:], uint64(blockLen+length)*8)
@@ -122,14 +122,14 @@ func (m *constantTimeMAC) sum(out *[cbcMACLen]byte, ad *[additionalDataLen]byte,
 
 // paddedBlock returns block j of the hash's input when the message is the
 // first length octets of ad || body.
-func paddedBlock(j int, ad *[additionalDataLen]byte, body []byte, length, isLast int, bits *[8]byte) (block [blockLen]byte) {
+func paddedBlock(j int, ad, body []byte, length, isLast int, bits *[8]byte) (block [blockLen]byte) {
 	for i := range block {
 		pos := j*blockLen + i
 		var b byte
-		if pos < additionalDataLen {
+		if pos < len(ad) {
 			b = ad[pos]
-		} else if pos-additionalDataLen < len(body) {
-			b = body[pos-additionalDataLen]
+		} else if pos-len(ad) < len(body) {
+			b = body[pos-len(ad)]
 		}
 		b &= byte(ctLess(pos, length))
 		b |= 0x80 & byte(ctEq(pos, length))

@@ -88,6 +88,9 @@ func TestSealOpen(t *testing.T) {
 			plaintext := make([]byte, n)
 			rand.Read(plaintext)
 			h := Header{Seq: uint64(seq), Type: 23, Version: 0x0303}
+			if seq%2 == 1 {
+				h = Header{Seq: uint64(seq), Type: 25, Version: 0xfefd, ConnectionID: []byte("8 octets")}
+			}
 			fragment := seal.Seal([]byte("head"), h, plaintext)[4:]
 			if got := len(fragment) - n; got > seal.Overhead() {
 				t.Errorf("%d octets of overhead, more than the %d promised", got, seal.Overhead())
@@ -102,9 +105,14 @@ func TestSealOpen(t *testing.T) {
 					t.Errorf("%d octets, %s: %v", n, what, err)
 				}
 			}
-			refuse("another sequence number", Header{h.Seq + 1, h.Type, h.Version}, fragment)
-			refuse("another type", Header{h.Seq, 22, h.Version}, fragment)
-			refuse("another version", Header{h.Seq, h.Type, 0xfefd}, fragment)
+			for what, other := range map[string]Header{
+				"another sequence number": {Seq: h.Seq + 1, Type: h.Type, Version: h.Version, ConnectionID: h.ConnectionID},
+				"another type":            {Seq: h.Seq, Type: 22, Version: h.Version, ConnectionID: h.ConnectionID},
+				"another version":         {Seq: h.Seq, Type: h.Type, Version: h.Version ^ 1, ConnectionID: h.ConnectionID},
+				"another connection ID":   {Seq: h.Seq, Type: h.Type, Version: h.Version, ConnectionID: []byte("other")},
+			} {
+				refuse(what, other, fragment)
+			}
 			refuse("cut", h, fragment[:len(fragment)-1])
 			refuse("empty", h, nil)
 			for range 50 {
@@ -136,15 +144,17 @@ func TestConstantTimeMAC(t *testing.T) {
 		rand.Read(body)
 		for pad := 1; pad <= min(maxPadding, size-cbcMACLen); pad++ {
 			n := size - cbcMACLen - pad
-			var ad [additionalDataLen]byte
-			rand.Read(ad[:])
-			ref := hmac.New(sha256.New, key)
-			ref.Write(ad[:])
-			ref.Write(body[:n])
 			var got [cbcMACLen]byte
-			m.sum(&got, &ad, body, n)
-			if !bytes.Equal(got[:], ref.Sum(nil)) {
-				t.Fatalf("size %d, padding %d: MAC differs from crypto/hmac's", size, pad)
+			for _, adLen := range []int{13, 31, 64, 278} { // without and with connection IDs
+				ad := make([]byte, adLen)
+				rand.Read(ad)
+				ref := hmac.New(sha256.New, key)
+				ref.Write(ad)
+				ref.Write(body[:n])
+				m.sum(&got, ad, body, n)
+				if !bytes.Equal(got[:], ref.Sum(nil)) {
+					t.Fatalf("size %d, padding %d, %d octets of header: MAC differs from crypto/hmac's", size, pad, adLen)
+				}
 			}
 			copyMAC(&got, body, n)
 			if !bytes.Equal(got[:], body[n:n+cbcMACLen]) {
