@@ -121,9 +121,9 @@ func (e *endpoint) establish(ctx context.Context, cs *tlspsk.ConnectionState) (e
 	a := attemptOf(ctx)
 	a.issued, err = e.authority.Establish(ctx, a.master, cs.ExportKeyingMaterial)
 	if errors.Is(err, authority.ErrRefused) {
-		// The client has proved its key, so there is nothing to hide.
+		// Removed or disabled a moment ago: the same as a moment later.
 		a.refused = err
-		return fmt.Errorf("%w: %w", tlspsk.AlertAccessDenied, err)
+		return fmt.Errorf("%w: %w", tlspsk.AlertBadRecordMAC, err)
 	}
 	return err
 }
