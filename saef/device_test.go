@@ -118,10 +118,13 @@ func TestRestart(t *testing.T) {
 }
 
 // brokenCache fails.
-type brokenCache struct{}
+type brokenCache struct{ loads int }
 
-func (brokenCache) Load(onem2m.KmID) (Key, error) { return Key{}, errors.New("cannot read flash") }
-func (brokenCache) Store(onem2m.KmID, Key) error  { return errors.New("cannot write flash") }
+func (c *brokenCache) Load(onem2m.KmID) (Key, error) {
+	c.loads++
+	return Key{}, errors.New("cannot read flash")
+}
+func (*brokenCache) Store(onem2m.KmID, Key) error { return errors.New("cannot write flash") }
 
 // TestBrokenCache: a device whose flash is worn out still connects.
 func TestBrokenCache(t *testing.T) {
@@ -130,11 +133,15 @@ func TestBrokenCache(t *testing.T) {
 	addr, _ := listen(t, b, "tcp")
 	var log bytes.Buffer
 	d := m.device()
-	d.Cache, d.Log = brokenCache{}, slog.New(slog.NewTextHandler(&log, nil))
+	var cache brokenCache
+	d.Cache, d.Log = &cache, slog.New(slog.NewTextHandler(&log, nil))
 	dial(t, d, "tcp", addr)
 	dial(t, d, "tcp", addr)
 	if n := m.handshakes.Load(); n != 1 {
 		t.Errorf("%d MAF Handshakes", n)
+	}
+	if cache.loads != 1 {
+		t.Errorf("the cache was read %d times", cache.loads)
 	}
 	if !strings.Contains(log.String(), "cannot read flash") || !strings.Contains(log.String(), "cannot write flash") {
 		t.Errorf("the log is silent:\n%s", log.String())

@@ -34,11 +34,15 @@ func (s *source) Knows(maf onem2m.FQDN) bool {
 	return strings.HasSuffix(string(maf), "maf.example.com")
 }
 
-func (s *source) Get(_ context.Context, id onem2m.KcID) (*keyapi.Key, error) {
+func (s *source) Get(ctx context.Context, id onem2m.KcID) (*keyapi.Key, error) {
 	s.mu.Lock()
 	s.asked = append(s.asked, id)
 	s.mu.Unlock()
-	time.Sleep(s.delay)
+	select {
+	case <-time.After(s.delay):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if s.err != nil {
 		return nil, s.err
 	}
@@ -231,12 +235,19 @@ func TestFleet(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s.err = keyclient.ErrUnavailable
-		for n := range 100 {
-			if _, err := k.lookUp(t.Context(), identity(1000+n), here); errors.Is(err, errLimited) {
-				t.Fatal(err)
+		s.delay, s.err = time.Second, keyclient.ErrUnavailable
+		for n := range 2 * askBurst {
+			if n == askBurst { // the MAF is back
+				synctest.Wait()
+				time.Sleep(s.delay + downFor)
+				s.err = nil
 			}
-			time.Sleep(downFor)
+			go k.lookUp(context.Background(), identity(1000+n), here)
+		}
+		time.Sleep(s.delay)
+		synctest.Wait()
+		if n := s.count(); n != 1000+2*askBurst {
+			t.Errorf("asked %d times", n)
 		}
 	})
 }

@@ -494,6 +494,19 @@ func TestConfig(t *testing.T) {
 	if c.ConnectionState().ServerName != "" {
 		t.Errorf("SNI says %q for an IP address", c.ConnectionState().ServerName)
 	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named, err := d.Dial(t.Context(), "tcp", "localhost:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer named.Close()
+	<-associations
+	if named.ConnectionState().ServerName != "localhost" {
+		t.Errorf("SNI says %q for localhost", named.ConnectionState().ServerName)
+	}
 	if fmt.Sprint(*d.Config) != fmt.Sprint(before) {
 		t.Error("the caller's Config was changed")
 	}
