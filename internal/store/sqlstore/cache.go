@@ -50,7 +50,7 @@ func (c *clientCache) put(ticket uint64, client store.Client) {
 	if c.changes != ticket {
 		return
 	}
-	if len(c.clients) >= c.limit {
+	if _, ok := c.clients[client.KmID]; !ok && len(c.clients) >= c.limit {
 		c.dropOne()
 	}
 	c.clients[client.KmID] = client
