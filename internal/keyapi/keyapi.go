@@ -90,7 +90,7 @@ func (k *Key) check() error {
 	case k.KcID.IsZero():
 		return errors.New("no KcID")
 	case k.Kc.Len() != KcLen:
-		return fmt.Errorf("Kc has %d octets, not %d", k.Kc.Len(), KcLen)
+		return fmt.Errorf("a Kc of %d octets, not %d", k.Kc.Len(), KcLen)
 	case k.Lifetime < time.Second:
 		return errors.New("no lifetime is left")
 	case k.KmID.IsZero():
