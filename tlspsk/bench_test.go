@@ -2,6 +2,7 @@ package tlspsk
 
 import (
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 )
@@ -71,10 +72,11 @@ func memoryHandshake(b *testing.B, network string, config *Config) {
 // memoryDatagrams returns the two ends of a DTLS session, past the cookie.
 func memoryDatagrams(cc, sc *Config) (client, server *Conn) {
 	var c, s *datagram
-	c = newDatagram(cc, true, func(b []byte) error { s.deliver(b); return nil })
-	s = newDatagram(sc, false, func(b []byte) error { c.deliver(b); return nil })
+	c = newDatagram(cc, true, func(b []byte) error { s.deliver(b, netip.AddrPort{}); return nil })
+	s = newDatagram(sc, false, func(b []byte) error { c.deliver(b, netip.AddrPort{}); return nil })
 	for _, d := range []*datagram{c, s} {
-		d.local, d.remote = &net.UDPAddr{}, &net.UDPAddr{}
+		d.local = &net.UDPAddr{}
+		d.setRemote(&net.UDPAddr{})
 		d.release = func() error { return nil }
 	}
 	return newConn(c, cc, true), newConn(s, sc, false)

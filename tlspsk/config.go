@@ -155,6 +155,11 @@ type Config struct {
 	// EncryptThenMAC (RFC 7366) applies to the CBC suites.
 	EncryptThenMAC Policy
 
+	// ConnectionID (RFC 9146) lets a DTLS session outlive a change of the
+	// client's address, as when a NAT forgets it: the client's records then
+	// carry a number that the server chose. It has no meaning for TLS.
+	ConnectionID Policy
+
 	// MaxFragmentLength, when not 0, is the longest record that the client
 	// asks for: 512, 1024, 2048 or 4096 octets (RFC 6066 section 4). It binds
 	// both directions.

@@ -1,12 +1,15 @@
 package tlspsk
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/onem2m-maf/maf/tlspsk/internal/suite"
@@ -37,10 +40,13 @@ var errReplaced = errors.New("tlspsk: the peer has opened a new session")
 // seen even while nobody reads.
 type datagram struct {
 	isClient          bool
-	local, remote     net.Addr
+	local             net.Addr
+	remote            atomic.Pointer[net.Addr]
 	retransmitTimeout time.Duration
 	release           func() error // lets go of the network
 	established       func()       // called when the handshake is done; may be nil
+	// moved is called with the peer's new address; nil where that can't be.
+	moved func(netip.AddrPort)
 
 	arrived chan struct{} // signals the inbox, or in.err
 	in      datagramReader
@@ -55,6 +61,11 @@ type datagramReader struct {
 	mu   sync.Mutex // guards what follows
 	err  error      // what ended the session, for good
 	done bool       // the handshake is done
+
+	// connectionID is what we want in protected records, and useID says that
+	// the peer has agreed. noID says that we do not even offer.
+	connectionID []byte
+	useID, noID  bool
 
 	inbox [][]byte // datagrams for the handshake
 	// queue holds application data for Read; readable signals it, or err.
@@ -84,6 +95,7 @@ func newDatagram(config *Config, isClient bool, send func([]byte) error) *datagr
 		arrived:           make(chan struct{}, 1),
 	}
 	d.in.readable = make(chan struct{}, 1)
+	d.in.noID = config.ConnectionID == PolicyDisable
 	d.out.send = send
 	d.out.mtu = config.mtu()
 	d.setLimits(wire.MaxPlaintext, wire.MaxPlaintext)
@@ -102,6 +114,17 @@ func (d *datagram) setLimits(write, read int) {
 	d.in.mu.Unlock()
 }
 
+func (d *datagram) connectionID() ([]byte, bool) { return d.in.connectionID, !d.in.noID }
+
+func (d *datagram) useConnectionIDs(peers []byte) {
+	d.outMu.Lock()
+	d.out.connectionID = slices.Clone(peers)
+	d.outMu.Unlock()
+	d.in.mu.Lock()
+	d.in.useID = len(d.in.connectionID) > 0
+	d.in.mu.Unlock()
+}
+
 // signal wakes a goroutine that waits on ch, now or next.
 func signal(ch chan struct{}) {
 	select {
@@ -110,15 +133,15 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// deliver takes a datagram from the peer's address. It may change b, and does
+// deliver takes a datagram that may be the peer's. It may change b, and does
 // not keep it.
-func (d *datagram) deliver(b []byte) {
+func (d *datagram) deliver(b []byte, from netip.AddrPort) {
 	d.in.mu.Lock()
 	defer d.in.mu.Unlock()
 	switch {
 	case d.in.err != nil:
 	case d.in.done:
-		d.takeDatagram(b)
+		d.takeDatagram(b, from)
 	case len(d.in.inbox) < maxInbox:
 		d.in.inbox = append(d.in.inbox, slices.Clone(b))
 		signal(d.arrived)
@@ -174,7 +197,7 @@ func (d *datagram) finishHandshake() {
 	defer d.in.mu.Unlock()
 	d.in.done = true
 	for _, b := range d.in.inbox {
-		d.takeDatagram(b)
+		d.takeDatagram(b, netip.AddrPort{})
 	}
 	d.in.inbox = nil
 	if d.isClient {
@@ -187,9 +210,9 @@ func (d *datagram) finishHandshake() {
 
 // takeDatagram takes a datagram of an established session. Nothing in it that
 // is not authenticated has any effect. in.mu is held.
-func (d *datagram) takeDatagram(b []byte) {
+func (d *datagram) takeDatagram(b []byte, from netip.AddrPort) {
 	for d.in.err == nil {
-		h, fragment, rest, ok := wire.NextRecord(b)
+		h, fragment, rest, ok := wire.NextRecord(b, len(d.in.connectionID))
 		if !ok {
 			return
 		}
@@ -197,11 +220,17 @@ func (d *datagram) takeDatagram(b []byte) {
 		if h.Epoch() != 1 {
 			continue
 		}
-		content, err := d.in.open(record{h, fragment})
+		next := d.in.window.next
+		typ, content, err := d.in.open(record{h, fragment})
 		if err != nil || len(content) == 0 {
 			continue
 		}
-		switch h.Type {
+		if d.in.useID && d.moved != nil && from.IsValid() && d.in.window.next > next {
+			// RFC 9146 section 6: the record is authentic, and newer than all
+			// before it, so it is no replay from somewhere else.
+			d.moved(from)
+		}
+		switch typ {
 		case wire.ApplicationData:
 			d.takeData(content)
 		case wire.Alert:
@@ -212,22 +241,33 @@ func (d *datagram) takeDatagram(b []byte) {
 	}
 }
 
-// open decrypts a record of epoch 1, unless it is a replay, for which it
-// returns nil.
-func (in *datagramReader) open(r record) ([]byte, error) {
+// open decrypts a record of epoch 1 and returns its true type. It returns nil
+// for a record that is to be dropped: a replay, or one without the connection
+// ID that was agreed on.
+func (in *datagramReader) open(r record) (wire.ContentType, []byte, error) {
 	seq := r.Seq & (1<<wire.SeqBits - 1)
-	if !in.window.fresh(seq) {
-		return nil, nil
+	if !in.window.fresh(seq) || (r.Type == wire.ConnectionID) != in.useID ||
+		in.useID && !bytes.Equal(r.ConnectionID, in.connectionID) {
+		return 0, nil, nil
 	}
-	content, err := in.protection.Open(suite.Header{Seq: r.Seq, Type: r.Type, Version: r.Version}, r.fragment)
+	content, err := in.protection.Open(protectionHeader(r.RecordHeader), r.fragment)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	in.window.mark(seq)
-	if len(content) > in.limit {
-		return nil, nil
+	typ := r.Type
+	if in.useID {
+		// RFC 9146 section 4: content, type, and any number of zeros.
+		content = bytes.TrimRight(content, "\x00")
+		if len(content) == 0 {
+			return 0, nil, nil
+		}
+		typ, content = content[len(content)-1], content[:len(content)-1]
 	}
-	return content, nil
+	if len(content) > in.limit {
+		return 0, nil, nil
+	}
+	return typ, content, nil
 }
 
 func (d *datagram) takeData(content []byte) {
@@ -385,5 +425,6 @@ func (d *datagram) setWriteDeadline(t time.Time) error {
 	return nil
 }
 
+func (d *datagram) setRemote(a net.Addr) { d.remote.Store(&a) }
 func (d *datagram) LocalAddr() net.Addr  { return d.local }
-func (d *datagram) RemoteAddr() net.Addr { return d.remote }
+func (d *datagram) RemoteAddr() net.Addr { return *d.remote.Load() }

@@ -78,7 +78,7 @@ func (d *datagram) nextDatagram() ([]byte, error) {
 
 func (d *datagram) takeHandshakeDatagram(b []byte) error {
 	for {
-		h, fragment, rest, ok := wire.NextRecord(b)
+		h, fragment, rest, ok := wire.NextRecord(b, len(d.in.connectionID))
 		if !ok {
 			break
 		}
@@ -107,25 +107,25 @@ func (d *datagram) takeHandshakeRecord(r record) error {
 			}
 			return nil
 		}
-		content, err := d.open(r)
+		typ, content, err := d.open(r)
 		if err != nil {
 			return err
 		}
-		return d.takeContent(r.Type, 1, content)
+		return d.takeContent(typ, 1, content)
 	}
 	return nil
 }
 
 // open decrypts a record of epoch 1 during the handshake. It returns nil for
 // one that is to be dropped.
-func (d *datagram) open(r record) ([]byte, error) {
-	content, err := d.in.open(r)
-	if err != nil && r.Type == wire.Handshake {
+func (d *datagram) open(r record) (wire.ContentType, []byte, error) {
+	typ, content, err := d.in.open(r)
+	if err != nil && (r.Type == wire.Handshake || r.Type == wire.ConnectionID) {
 		if d.in.forged++; d.in.forged >= maxForged {
-			return nil, fail(AlertBadRecordMAC, "%w", err)
+			return 0, nil, fail(AlertBadRecordMAC, "%w", err)
 		}
 	}
-	return content, nil
+	return typ, content, nil
 }
 
 // takeContent takes the content of a record during the handshake.

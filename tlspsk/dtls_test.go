@@ -137,7 +137,7 @@ func TestDTLSBadOrder(t *testing.T) {
 // records splits a datagram into one datagram per record.
 func records(b []byte) (out [][]byte) {
 	for len(b) > 0 {
-		_, _, rest, ok := wire.NextRecord(b)
+		_, _, rest, ok := wire.NextRecord(b, len(connectionID{}))
 		if !ok {
 			return append(out, b)
 		}
@@ -153,7 +153,7 @@ func records(b []byte) (out [][]byte) {
 func shredded(b []byte) (out [][]byte) {
 	const size = 40
 	for _, r := range records(b) {
-		h, content, _, ok := wire.NextRecord(r)
+		h, content, _, ok := wire.NextRecord(r, len(connectionID{}))
 		f, body, _, isHandshake := wire.NextFragment(content)
 		if !ok || h.Type != wire.Handshake || h.Epoch() != 0 || !isHandshake || f.Type == wire.TypeClientHello {
 			out = append(out, r)
@@ -163,10 +163,8 @@ func shredded(b []byte) (out [][]byte) {
 			f.Octets = min(size, f.Length-f.Offset)
 			fragment := wire.AppendFragmentHeader(nil, f)
 			fragment = append(fragment, body[f.Offset:f.Offset+f.Octets]...)
-			piece := make([]byte, wire.DTLSRecordHeaderLen, 100)
 			h.Length = len(fragment)
-			wire.PutDTLSRecordHeader(piece, h)
-			out = append(out, append(piece, fragment...))
+			out = append(out, append(wire.AppendDTLSRecordHeader(nil, h), fragment...))
 		}
 		if f.Length == 0 {
 			out = append(out, r)
@@ -356,9 +354,8 @@ func TestDTLSUnauthenticated(t *testing.T) {
 		})
 		echo(t, client, server)
 		record := func(typ uint8, seq uint64, content ...byte) []byte {
-			b := make([]byte, wire.DTLSRecordHeaderLen, 100)
-			wire.PutDTLSRecordHeader(b, wire.RecordHeader{Type: typ, Version: wire.VersionDTLS12, Seq: seq, Length: len(content)})
-			return append(b, content...)
+			h := wire.RecordHeader{Type: typ, Version: wire.VersionDTLS12, Seq: seq, Length: len(content)}
+			return append(wire.AppendDTLSRecordHeader(nil, h), content...)
 		}
 		const epoch1 = 1 << wire.SeqBits
 		hostile := [][]byte{
@@ -514,6 +511,100 @@ func TestDTLSReadAndWriteBounds(t *testing.T) {
 		server.Close()
 		l.Close()
 	})
+}
+
+// With a connection ID a session outlives a change of the client's address. The
+// address follows authenticated records that are newer than all before, and
+// nothing else: no replay, no forgery, no late arrival from the old address.
+func TestConnectionID(t *testing.T) {
+	for _, suite := range []uint16{TLS_PSK_WITH_AES_128_CCM_8, TLS_PSK_WITH_AES_128_CBC_SHA256, TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256} {
+		for _, etm := range []Policy{PolicyPrefer, PolicyDisable} {
+			t.Run(fmt.Sprintf("%s/etm=%v", CipherSuiteName(suite), etm == PolicyPrefer), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { testConnectionID(t, suite, etm) })
+			})
+		}
+	}
+}
+
+func testConnectionID(t *testing.T, suite uint16, etm Policy) {
+	n := newSimNet()
+	l, conns := simListen(t, n, serverConfig())
+	cc := clientConfig()
+	cc.CipherSuites, cc.EncryptThenMAC = []uint16{suite}, etm
+	client := simDial(n, simClient, cc)
+	if err := client.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	server := (<-conns).conn
+	if cs, ss := client.ConnectionState(), server.ConnectionState(); !cs.ConnectionID || !ss.ConnectionID {
+		t.Fatal("no connection ID was agreed on")
+	}
+	echo(t, client, server)
+
+	// A NAT gives the client another address.
+	const moved, thief = "198.51.100.7:50000", "203.0.113.66:666"
+	n.mu.Lock()
+	socket := n.ports[netip.MustParseAddrPort(simClient)]
+	n.ports[netip.MustParseAddrPort(moved)] = socket
+	n.mu.Unlock()
+	var last []byte
+	n.setFilter(func(from, to netip.AddrPort, b []byte) [][]byte {
+		switch {
+		case from.String() == simClient:
+			last = bytes.Clone(b)
+			go n.inject(moved, simServer, b)
+			return nil
+		case to.String() != moved:
+			t.Errorf("the server still sends to %v", to)
+		}
+		return [][]byte{b}
+	})
+	echo(t, client, server)
+	if got := server.RemoteAddr().String(); got != moved {
+		t.Errorf("RemoteAddr is %s, want %s", got, moved)
+	}
+
+	// A replay, a forgery, and a valid record that arrives after a newer one,
+	// all from elsewhere, move nothing.
+	n.inject(thief, simServer, last)
+	forged := bytes.Clone(last)
+	binary.BigEndian.PutUint16(forged[9:], 999)
+	n.inject(thief, simServer, forged)
+	var held []byte
+	n.setFilter(func(_, _ netip.AddrPort, b []byte) [][]byte { held = bytes.Clone(b); return nil })
+	client.Write([]byte("late"))
+	n.setFilter(func(from, to netip.AddrPort, b []byte) [][]byte {
+		if from.String() == simClient {
+			go n.inject(moved, simServer, b)
+			return nil
+		}
+		return [][]byte{b}
+	})
+	echo(t, client, server)
+	n.inject(thief, simServer, held)
+	synctest.Wait()
+	if got := server.RemoteAddr().String(); got != moved {
+		t.Errorf("RemoteAddr is %s, want %s", got, moved)
+	}
+	b := make([]byte, 10)
+	if m, err := server.Read(b); string(b[:m]) != "late" || err != nil {
+		t.Errorf("the late record: %q, %v", b[:m], err)
+	}
+
+	// Without the agreed connection ID nothing is taken.
+	client.t.(*datagram).out.connectionID = nil
+	n.setFilter(nil)
+	client.Write([]byte("plain"))
+	server.SetReadDeadline(time.Now().Add(time.Second))
+	if m, err := server.Read(b); err == nil {
+		t.Errorf("a record without the connection ID: %q", b[:m])
+	}
+	client.Close()
+	server.Close()
+	l.Close()
+	if len(l.byID) != 0 || len(l.peers) != 0 {
+		t.Errorf("%d connection IDs and %d peers are left", len(l.byID), len(l.peers))
+	}
 }
 
 // A replay window sees each number once, in any order, and forgets none that

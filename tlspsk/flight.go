@@ -36,8 +36,11 @@ type datagramWriter struct {
 	seq        [2]uint64 // of the next record, by epoch
 	messageSeq uint16    // of the next handshake message
 	protection suite.Protection
-	flight     flight
-	closed     bool // close_notify or a fatal alert has been sent
+	// connectionID is what the peer wants in protected records; empty for
+	// none. inner is scratch for what such records hold.
+	connectionID, inner []byte
+	flight              flight
+	closed              bool // close_notify or a fatal alert has been sent
 }
 
 // add starts a new flight when the last has been sent, and adds to it.
@@ -53,16 +56,26 @@ func (w *datagramWriter) add(item flightItem) {
 func (w *datagramWriter) appendRecord(dst []byte, typ wire.ContentType, epoch uint16, content []byte) []byte {
 	h := wire.RecordHeader{Type: typ, Version: wire.VersionDTLS12, Seq: uint64(epoch)<<wire.SeqBits | w.seq[epoch]}
 	w.seq[epoch]++
+	if epoch > 0 && len(w.connectionID) > 0 {
+		// RFC 9146 section 4: the true type goes under cover.
+		h.Type, h.ConnectionID = wire.ConnectionID, w.connectionID
+		w.inner = append(append(w.inner[:0], content...), typ)
+		content = w.inner
+	}
 	start := len(dst)
-	dst = append(dst, make([]byte, wire.DTLSRecordHeaderLen)...)
+	dst = wire.AppendDTLSRecordHeader(dst, h)
 	if epoch == 0 {
 		dst = append(dst, content...)
 	} else {
-		dst = w.protection.Seal(dst, suite.Header{Seq: h.Seq, Type: typ, Version: h.Version}, content)
+		dst = w.protection.Seal(dst, protectionHeader(h), content)
 	}
-	h.Length = len(dst) - start - wire.DTLSRecordHeaderLen
-	wire.PutDTLSRecordHeader(dst[start:], h)
+	wire.PutDTLSLength(dst[start:], len(h.ConnectionID))
 	return dst
+}
+
+// protectionHeader is what protection authenticates of a record's header.
+func protectionHeader(h wire.RecordHeader) suite.Header {
+	return suite.Header{Seq: h.Seq, Type: h.Type, Version: h.Version, ConnectionID: h.ConnectionID}
 }
 
 // overhead is what a record of an epoch has beside its content, at most.
@@ -70,7 +83,7 @@ func (w *datagramWriter) overhead(epoch uint16) int {
 	if epoch == 0 {
 		return wire.DTLSRecordHeaderLen
 	}
-	return wire.DTLSRecordHeaderLen + w.protection.Overhead()
+	return wire.DTLSRecordHeaderLen + w.protection.Overhead() + len(w.connectionID) + 1
 }
 
 // sendFlight sends the flight in as few datagrams as the MTU allows.

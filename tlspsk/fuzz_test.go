@@ -72,10 +72,11 @@ func FuzzServerDatagrams(f *testing.F) {
 	fuzzSeeds(f, true)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d := newDatagram(serverConfig(), false, func([]byte) error { return nil })
-		d.local, d.remote, d.release = &net.UDPAddr{}, &net.UDPAddr{}, func() error { return nil }
+		d.local, d.release = &net.UDPAddr{}, func() error { return nil }
+		d.setRemote(&net.UDPAddr{})
 		for len(b) >= 2 {
 			n := min(int(b[0])<<8|int(b[1]), len(b)-2)
-			d.deliver(b[2 : 2+n])
+			d.deliver(b[2:2+n], netip.AddrPort{})
 			b = b[2+n:]
 		}
 		time.AfterFunc(time.Millisecond, d.abort)

@@ -172,6 +172,16 @@ func (h *handshaker) applyLimits(client, server *wire.Extensions) error {
 	return nil
 }
 
+// useConnectionIDs notes that both sides have sent the extension.
+func (h *handshaker) useConnectionIDs(client, server []byte) {
+	peers := client
+	if h.isClient {
+		peers = server
+	}
+	h.t.useConnectionIDs(peers)
+	h.state.ConnectionID = len(server) > 0
+}
+
 // curve returns the group of RFC 8422 with this number, or nil.
 func curve(id CurveID) ecdh.Curve {
 	switch id {

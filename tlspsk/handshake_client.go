@@ -59,6 +59,7 @@ func (h *handshaker) makeHello() (*wire.ClientHello, error) {
 		}
 		e.PointFormats = true
 	}
+	e.ConnectionID, e.HasConnectionID = h.t.connectionID()
 	e.MaxFragmentLength = fragmentLengthCode(h.config.MaxFragmentLength)
 	if h.config.RecordSizeLimit != 0 {
 		e.HasRecordSizeLimit, e.RecordSizeLimit = true, uint16(h.config.RecordSizeLimit)
@@ -128,6 +129,7 @@ func (h *handshaker) takeExtensions(hello *wire.ClientHello, e *wire.Extensions)
 		e.EncryptThenMAC && !hello.EncryptThenMAC ||
 		e.PointFormats && !hello.PointFormats ||
 		e.MaxFragmentLength != 0 && hello.MaxFragmentLength == 0 ||
+		e.HasConnectionID && !hello.HasConnectionID ||
 		e.HasRecordSizeLimit && !hello.HasRecordSizeLimit {
 		return fail(AlertUnsupportedExtension, "the server sent an extension that was not asked for")
 	}
@@ -144,6 +146,12 @@ func (h *handshaker) takeExtensions(hello *wire.ClientHello, e *wire.Extensions)
 	}
 	if h.suite.CBC() && h.config.EncryptThenMAC == PolicyRequire && !e.EncryptThenMAC {
 		return fail(AlertHandshakeFailure, "the server lacks encrypt-then-MAC, which is required here")
+	}
+	if h.dtls && h.config.ConnectionID == PolicyRequire && len(e.ConnectionID) == 0 {
+		return fail(AlertHandshakeFailure, "the server lacks connection IDs, which are required here")
+	}
+	if e.HasConnectionID {
+		h.useConnectionIDs(hello.ConnectionID, e.ConnectionID)
 	}
 	h.state.ExtendedMasterSecret = e.ExtendedMasterSecret
 	h.state.EncryptThenMAC = e.EncryptThenMAC

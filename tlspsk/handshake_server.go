@@ -86,9 +86,7 @@ func (h *handshaker) answerHello(hello *wire.ClientHello) (*ecdh.PrivateKey, err
 	h.state.ServerName = hello.ServerName
 
 	answer := wire.ServerHello{Version: h.version(), Random: h.serverRandom[:], CipherSuite: h.suite.ID}
-	if err := h.answerExtensions(hello, &answer.Extensions); err != nil {
-		return nil, err
-	}
+	h.answerExtensions(hello, &answer.Extensions)
 	if err := h.applyLimits(&hello.Extensions, &answer.Extensions); err != nil {
 		return nil, err
 	}
@@ -118,6 +116,9 @@ func (h *handshaker) checkHello(hello *wire.ClientHello) error {
 	}
 	if h.config.ExtendedMasterSecret == PolicyRequire && !hello.ExtendedMasterSecret {
 		return fail(AlertHandshakeFailure, "the client lacks the extended master secret, which is required here")
+	}
+	if h.dtls && h.config.ConnectionID == PolicyRequire && !hello.HasConnectionID {
+		return fail(AlertHandshakeFailure, "the client lacks connection IDs, which are required here")
 	}
 	if hello.HasRecordSizeLimit && hello.RecordSizeLimit < minRecordSizeLimit {
 		return fail(AlertIllegalParameter, "record_size_limit of less than 64") // RFC 8449 section 4
@@ -182,11 +183,15 @@ func (h *handshaker) chooseSuite(hello *wire.ClientHello, group CurveID) error {
 // The empty server_name that RFC 6066 section 3 has a server send back is left
 // out, as crypto/tls does: no client looks at it, and pion/dtls, behind which
 // are many Go devices, fails to parse it.
-func (h *handshaker) answerExtensions(hello *wire.ClientHello, e *wire.Extensions) error {
+func (h *handshaker) answerExtensions(hello *wire.ClientHello, e *wire.Extensions) {
 	e.HasRenegotiationInfo = hello.HasRenegotiationInfo || slices.Contains(hello.CipherSuites, scsvRenegotiation)
 	e.ExtendedMasterSecret = h.state.ExtendedMasterSecret
 	e.EncryptThenMAC = h.state.EncryptThenMAC
 	e.PointFormats = hello.PointFormats && h.suite.ECDHE
+	if id, ok := h.t.connectionID(); ok && hello.HasConnectionID {
+		e.HasConnectionID, e.ConnectionID = true, id
+		h.useConnectionIDs(hello.ConnectionID, id)
+	}
 	if hello.HasRecordSizeLimit {
 		// It takes the place of max_fragment_length (RFC 8449 section 5).
 		e.HasRecordSizeLimit = true
@@ -194,10 +199,9 @@ func (h *handshaker) answerExtensions(hello *wire.ClientHello, e *wire.Extension
 		if h.config.RecordSizeLimit != 0 {
 			e.RecordSizeLimit = uint16(h.config.RecordSizeLimit)
 		}
-		return nil
+		return
 	}
 	e.MaxFragmentLength = hello.MaxFragmentLength
-	return nil
 }
 
 // writeServerKeyExchange adds the ServerKeyExchange to the flight when there

@@ -1,10 +1,12 @@
 package tlspsk
 
 import (
+	"crypto/rand"
 	"errors"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/onem2m-maf/maf/tlspsk/internal/wire"
@@ -32,6 +34,7 @@ func NewPacketListener(pc net.PacketConn, config *Config) net.Listener {
 		accepted: make(chan *Conn, acceptBacklog),
 		closed:   make(chan struct{}),
 		peers:    make(map[netip.AddrPort]*peer),
+		byID:     make(map[connectionID]*datagram),
 	}
 	go l.readLoop()
 	return l
@@ -48,8 +51,14 @@ type packetListener struct {
 
 	mu    sync.Mutex // guards what follows
 	peers map[netip.AddrPort]*peer
-	shut  bool // closed is closed
+	byID  map[connectionID]*datagram // sessions and handshakes
+	shut  bool                       // closed is closed
 }
+
+// A connectionID is what our clients put in their records when they can
+// (RFC 9146). It is random: who guesses one learns nothing and changes nothing,
+// but clients that share a path should not be told apart by a counter.
+type connectionID [8]byte
 
 // A peer is what there is behind one address: at most one session, and at most
 // one handshake that will take its place. Both may be there at once: a device
@@ -105,7 +114,7 @@ func (l *packetListener) Close() error {
 func (l *packetListener) closeIfIdle() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.shut && len(l.peers) == 0 {
+	if l.shut && len(l.peers) == 0 && len(l.byID) == 0 {
 		return l.socket.Close()
 	}
 	return nil
@@ -132,21 +141,34 @@ func (l *packetListener) route(b []byte, from netip.AddrPort) {
 		l.takeHello(&hello, b, from)
 		return
 	}
-	l.mu.Lock()
-	var session, handshake *datagram
-	if p := l.peers[from]; p != nil {
-		session, handshake = p.session, p.handshake
-	}
-	l.mu.Unlock()
+	session, handshake := l.find(b, from)
 	// While a new handshake runs beside a session we can't tell whose a record
 	// is; both try it, and authentication decides. The handshake comes first
 	// because it copies b, and the session decrypts in place.
 	if handshake != nil {
-		handshake.deliver(b)
+		handshake.deliver(b, from)
 	}
 	if session != nil {
-		session.deliver(b)
+		session.deliver(b, from)
 	}
+}
+
+// find returns whom a datagram may be for: whose connection ID its first
+// record carries, or else whose source it has.
+func (l *packetListener) find(b []byte, from netip.AddrPort) (session, handshake *datagram) {
+	h, _, _, ok := wire.NextRecord(b, len(connectionID{}))
+	if !ok {
+		return nil, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h.Type == wire.ConnectionID {
+		return l.byID[connectionID(h.ConnectionID)], nil
+	}
+	if p := l.peers[from]; p != nil {
+		return p.session, p.handshake
+	}
+	return nil, nil
 }
 
 // An initialHello is what matters of the first fragment of a ClientHello.
@@ -159,7 +181,7 @@ type initialHello struct {
 // parseInitialHello reads a datagram that begins with an unprotected
 // ClientHello, or with the first fragment of one that reaches past the cookie.
 func parseInitialHello(b []byte) (hello initialHello, ok bool) {
-	r, content, _, ok := wire.NextRecord(b)
+	r, content, _, ok := wire.NextRecord(b, 0)
 	if !ok || r.Type != wire.Handshake || r.Epoch() != 0 {
 		return hello, false
 	}
@@ -185,7 +207,7 @@ func (l *packetListener) takeHello(hello *initialHello, b []byte, from netip.Add
 	if p != nil && p.handshake != nil && p.handshakeRandom == random {
 		d := p.handshake
 		l.mu.Unlock()
-		d.deliver(b) // repeated
+		d.deliver(b, from) // repeated
 		return
 	}
 	if l.shut || len(l.accepted) == cap(l.accepted) ||
@@ -206,7 +228,7 @@ func (l *packetListener) takeHello(hello *initialHello, b []byte, from netip.Add
 	if superseded != nil {
 		superseded.end(errReplaced)
 	}
-	d.deliver(b)
+	d.deliver(b, from)
 }
 
 // sendCookie answers a ClientHello. The answer is shorter than what it
@@ -219,64 +241,116 @@ func (l *packetListener) sendCookie(hello *initialHello, to netip.AddrPort) {
 		Cookie:  l.cookies.append(nil, to, hello.Random),
 	}
 	message := verify.Append(body[:0])
-	h := wire.FragmentHeader{Type: wire.TypeHelloVerifyRequest, Length: len(message), MessageSeq: hello.messageSeq, Octets: len(message)}
-	b := wire.AppendFragmentHeader(answer[:wire.DTLSRecordHeaderLen], h)
-	b = append(b, message...)
-	wire.PutDTLSRecordHeader(b, wire.RecordHeader{
-		Type: wire.Handshake, Version: wire.VersionDTLS10,
+	b := wire.AppendDTLSRecordHeader(answer[:0], wire.RecordHeader{
 		// The client's own number, since we do not count (section 4.2.1).
-		Seq: hello.recordSeq, Length: len(b) - wire.DTLSRecordHeaderLen})
+		Type: wire.Handshake, Version: wire.VersionDTLS10, Seq: hello.recordSeq})
+	b = wire.AppendFragmentHeader(b, wire.FragmentHeader{
+		Type: wire.TypeHelloVerifyRequest, Length: len(message), MessageSeq: hello.messageSeq, Octets: len(message)})
+	b = append(b, message...)
+	wire.PutDTLSLength(b, 0)
 	l.socket.WriteToUDPAddrPort(b, to) // if it is lost, the client asks again
 }
 
 // newSession makes the connection for a client with a valid cookie. l.mu is
 // held.
 func (l *packetListener) newSession(hello *initialHello, from netip.AddrPort) (*Conn, *datagram) {
-	d := newDatagram(l.config, false, func(b []byte) error {
-		_, err := l.socket.WriteToUDPAddrPort(b, from)
-		return err
-	})
-	d.local, d.remote = l.socket.LocalAddr(), net.UDPAddrFromAddrPort(from)
+	d := newDatagram(l.config, false, nil)
+	s := &listenerSession{l: l, d: d}
+	s.addr.Store(&from)
+	d.out.send = s.send
+	d.local = l.socket.LocalAddr()
+	d.setRemote(net.UDPAddrFromAddrPort(from))
 	// We go on with the numbers that the client has reached.
 	d.in.assembler.next = hello.messageSeq
 	d.out.messageSeq = hello.messageSeq
 	d.out.seq[0] = hello.recordSeq
-	d.established = func() { l.promote(from, d) }
-	d.release = func() error { return l.remove(from, d) }
+	d.established, d.moved, d.release = s.promote, s.move, s.remove
+	if !d.in.noID {
+		rand.Read(s.id[:])
+		d.in.connectionID = s.id[:]
+		l.byID[s.id] = d
+	}
 	return newConn(d, l.config, false), d
 }
 
+// A listenerSession is what ties a session or handshake to its listener.
+type listenerSession struct {
+	l    *packetListener
+	d    *datagram
+	addr atomic.Pointer[netip.AddrPort] // the peer's; changed by move only, with l.mu held
+	id   connectionID
+}
+
+func (s *listenerSession) send(b []byte) error {
+	_, err := s.l.socket.WriteToUDPAddrPort(b, *s.addr.Load())
+	return err
+}
+
 // promote makes a handshake the session of its peer.
-func (l *packetListener) promote(from netip.AddrPort, d *datagram) {
-	l.mu.Lock()
-	p := l.peers[from]
-	if p == nil || p.handshake != d {
-		l.mu.Unlock()
+func (s *listenerSession) promote() {
+	s.l.mu.Lock()
+	p := s.l.peers[*s.addr.Load()]
+	if p == nil || p.handshake != s.d {
+		s.l.mu.Unlock()
 		return
 	}
 	replaced := p.session
-	p.session, p.sessionRandom = d, p.handshakeRandom
+	p.session, p.sessionRandom = s.d, p.handshakeRandom
 	p.handshake = nil
-	l.mu.Unlock()
+	s.l.mu.Unlock()
 	if replaced != nil {
 		replaced.end(errReplaced)
 	}
 }
 
-// remove forgets a session or a handshake.
-func (l *packetListener) remove(from netip.AddrPort, d *datagram) error {
-	l.mu.Lock()
-	if p := l.peers[from]; p != nil {
-		if p.session == d {
-			p.session = nil
-		}
-		if p.handshake == d {
-			p.handshake = nil
-		}
-		if p.session == nil && p.handshake == nil {
-			delete(l.peers, from)
-		}
+// move notes that the session's peer has another address now. If the session
+// of another peer is known by it, that stays: connection IDs tell them apart.
+func (s *listenerSession) move(to netip.AddrPort) {
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	from := *s.addr.Load()
+	if from == to {
+		return
 	}
-	l.mu.Unlock()
-	return l.closeIfIdle()
+	random := s.l.forget(from, s.d)
+	s.addr.Store(&to)
+	s.d.setRemote(net.UDPAddrFromAddrPort(to))
+	p := s.l.peers[to]
+	if p == nil {
+		p = new(peer)
+		s.l.peers[to] = p
+	}
+	if p.session == nil {
+		p.session, p.sessionRandom = s.d, random
+	}
+}
+
+// remove makes the listener forget the session or handshake.
+func (s *listenerSession) remove() error {
+	s.l.mu.Lock()
+	s.l.forget(*s.addr.Load(), s.d)
+	if s.l.byID[s.id] == s.d {
+		delete(s.l.byID, s.id)
+	}
+	s.l.mu.Unlock()
+	return s.l.closeIfIdle()
+}
+
+// forget removes a session or handshake from an address, and returns the
+// random that the session began with. l.mu is held.
+func (l *packetListener) forget(addr netip.AddrPort, d *datagram) (random [wire.RandomLen]byte) {
+	p := l.peers[addr]
+	if p == nil {
+		return random
+	}
+	if p.session == d {
+		p.session, random = nil, p.sessionRandom
+	}
+	if p.handshake == d {
+		p.handshake = nil
+	}
+	if p.session == nil && p.handshake == nil {
+		delete(l.peers, addr)
+	}
+	return random
 }

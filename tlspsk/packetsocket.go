@@ -53,7 +53,8 @@ func DatagramClient(conn net.Conn, config *Config) *Conn {
 		_, err := conn.Write(b)
 		return err
 	})
-	d.local, d.remote = conn.LocalAddr(), conn.RemoteAddr()
+	d.local = conn.LocalAddr()
+	d.setRemote(conn.RemoteAddr())
 	d.release = conn.Close
 	go d.readFrom(conn)
 	return newConn(d, config, true)
@@ -67,7 +68,7 @@ func (d *datagram) readFrom(conn net.Conn) {
 		n, err := conn.Read(large[:])
 		switch {
 		case err == nil:
-			d.deliver(large[:n])
+			d.deliver(large[:n], netip.AddrPort{})
 		case errors.Is(err, net.ErrClosed) || err == io.EOF || err == io.ErrClosedPipe:
 			d.end(net.ErrClosed)
 			return

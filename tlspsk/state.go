@@ -24,6 +24,9 @@ type ConnectionState struct {
 	PSKData              any
 	ExtendedMasterSecret bool
 	EncryptThenMAC       bool
+	// ConnectionID says that the client's records carry a connection ID, so
+	// that the session outlives a change of its address.
+	ConnectionID bool
 	// CurveID is the group of an ECDHE_PSK key exchange, or 0.
 	CurveID               CurveID
 	LocalAddr, RemoteAddr net.Addr

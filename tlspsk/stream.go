@@ -66,6 +66,10 @@ func newStream(conn net.Conn, isClient bool) *stream {
 func (s *stream) version() uint16 { return VersionTLS12 }
 func (s *stream) headerLen() int  { return wire.HeaderLen }
 
+// A stream needs no connection IDs.
+func (s *stream) connectionID() ([]byte, bool) { return nil, false }
+func (s *stream) useConnectionIDs([]byte)      {}
+
 func (s *stream) setLimits(write, read int) {
 	s.out.mu.Lock()
 	s.out.limit = write

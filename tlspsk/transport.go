@@ -33,6 +33,11 @@ type transport interface {
 	// setLimits sets the longest plaintext of a record that the peer takes,
 	// and that we take. It applies from the next record on.
 	setLimits(write, read int)
+	// connectionID is what we want in the records that we get (RFC 9146),
+	// which may be empty; false means that there is nothing to negotiate.
+	// useConnectionIDs says that the peer agreed, and what it wants.
+	connectionID() ([]byte, bool)
+	useConnectionIDs(peers []byte)
 	finishHandshake()
 
 	// sendAlert sends an alert, as far as that is possible at once.

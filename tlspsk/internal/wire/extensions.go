@@ -12,6 +12,7 @@ const (
 	extExtendedMasterSecret uint16 = 23     // RFC 7627
 	extRecordSizeLimit      uint16 = 28     // RFC 8449
 	extSupportedVersions    uint16 = 43     // RFC 8446 section 4.2.1
+	extConnectionID         uint16 = 54     // RFC 9146 section 3
 	extRenegotiationInfo    uint16 = 0xff01 // RFC 5746
 
 	pointFormatUncompressed = 0
@@ -39,6 +40,11 @@ type Extensions struct {
 
 	EncryptThenMAC       bool
 	ExtendedMasterSecret bool
+
+	// HasConnectionID says that the extension is there; ConnectionID is what
+	// its sender wants in the records that it gets, and may be empty.
+	HasConnectionID bool
+	ConnectionID    []byte
 
 	// SupportedVersions is nil without the extension.
 	SupportedVersions []uint16
@@ -142,6 +148,11 @@ func (e *Extensions) parseOne(typ uint16, data cryptobyte.String, fromClient boo
 		if !readUint8Prefixed(&data, &e.RenegotiationInfo) {
 			return false
 		}
+	case extConnectionID:
+		e.HasConnectionID = true
+		if !readUint8Prefixed(&data, &e.ConnectionID) {
+			return false
+		}
 	case extSupportedVersions:
 		if !fromClient {
 			e.Unknown = true // a TLS 1.3 server's; we offer 1.2 alone
@@ -235,6 +246,9 @@ func (e *Extensions) append(b *cryptobyte.Builder, fromClient bool) {
 	}
 	if e.HasRecordSizeLimit {
 		ext(extRecordSizeLimit, func(b *cryptobyte.Builder) { b.AddUint16(e.RecordSizeLimit) })
+	}
+	if e.HasConnectionID {
+		ext(extConnectionID, func(b *cryptobyte.Builder) { addUint8Prefixed(b, e.ConnectionID) })
 	}
 	if len(e.SupportedGroups) > 0 {
 		ext(extSupportedGroups, func(b *cryptobyte.Builder) {

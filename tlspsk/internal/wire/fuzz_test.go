@@ -13,6 +13,7 @@ func fullClientHello() *ClientHello {
 			ServerName: "maf.example.com", HasServerName: true, MaxFragmentLength: 1, RecordSizeLimit: 64, HasRecordSizeLimit: true,
 			SupportedGroups: []uint16{29, 23}, PointFormats: true, Uncompressed: true, EncryptThenMAC: true, ExtendedMasterSecret: true,
 			SupportedVersions: []uint16{0x0303}, HasRenegotiationInfo: true, RenegotiationInfo: []byte{},
+			HasConnectionID: true, ConnectionID: []byte("id"),
 		},
 	}
 }
@@ -121,17 +122,26 @@ func FuzzKeyExchange(f *testing.F) {
 
 // FuzzDatagram: records and fragments never reach beyond their datagram.
 func FuzzDatagram(f *testing.F) {
-	b := make([]byte, DTLSRecordHeaderLen)
-	PutDTLSRecordHeader(b, RecordHeader{Type: Handshake, Version: VersionDTLS12, Length: 13})
-	f.Add(append(AppendFragmentHeader(b, FragmentHeader{Type: 1, Length: 1, Octets: 1}), 7))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	for _, h := range []RecordHeader{
+		{Type: Handshake, Version: VersionDTLS12, Length: 13},
+		{Type: ConnectionID, Version: VersionDTLS12, Length: 13, ConnectionID: []byte("four")},
+	} {
+		b := AppendFragmentHeader(AppendDTLSRecordHeader(nil, h), FragmentHeader{Type: 1, Length: 1, Octets: 1})
+		f.Add(append(b, 7), uint8(len(h.ConnectionID)))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, idLen uint8) {
 		for len(b) > 0 {
-			h, fragment, rest, ok := NextRecord(b)
+			h, fragment, rest, ok := NextRecord(b, int(idLen))
 			if !ok {
 				return
 			}
-			if len(fragment) != h.Length || DTLSRecordHeaderLen+len(fragment)+len(rest) != len(b) {
-				t.Fatal("record and rest are not the datagram")
+			record := append(AppendDTLSRecordHeader(nil, h), fragment...)
+			if !bytes.Equal(record, b[:len(b)-len(rest)]) {
+				t.Fatal("record has a second encoding")
+			}
+			PutDTLSLength(record, len(h.ConnectionID))
+			if !bytes.Equal(record, b[:len(b)-len(rest)]) {
+				t.Fatal("PutDTLSLength sets another length")
 			}
 			for content := fragment; len(content) > 0; {
 				fh, body, more, ok := NextFragment(content)

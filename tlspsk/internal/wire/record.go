@@ -11,7 +11,9 @@ type RecordHeader struct {
 	Type    ContentType
 	Version uint16
 	Seq     uint64 // DTLS: epoch<<SeqBits | sequence number
-	Length  int
+	// ConnectionID is that of a DTLS record of type ConnectionID.
+	ConnectionID []byte
+	Length       int
 }
 
 // Epoch returns the epoch of a DTLS record.
@@ -34,10 +36,12 @@ func PutRecordHeader(b []byte, h RecordHeader) {
 	binary.BigEndian.PutUint16(b[3:], uint16(h.Length))
 }
 
-// NextRecord splits the first DTLS record off a datagram. It returns false
-// when there is no whole record, or one of a version that is not ours: such
-// octets are dropped without an answer (RFC 6347 section 4.1.2.7).
-func NextRecord(datagram []byte) (h RecordHeader, fragment, rest []byte, ok bool) {
+// NextRecord splits the first DTLS record off a datagram. Records of type
+// ConnectionID carry a connection ID of idLen octets; with an idLen of 0 there
+// are none. It returns false when there is no whole record, or one of a version
+// that is not ours: such octets are dropped without an answer (RFC 6347 section
+// 4.1.2.7).
+func NextRecord(datagram []byte, idLen int) (h RecordHeader, fragment, rest []byte, ok bool) {
 	if len(datagram) < DTLSRecordHeaderLen {
 		return h, nil, nil, false
 	}
@@ -45,21 +49,40 @@ func NextRecord(datagram []byte) (h RecordHeader, fragment, rest []byte, ok bool
 		Type:    datagram[0],
 		Version: binary.BigEndian.Uint16(datagram[1:]),
 		Seq:     binary.BigEndian.Uint64(datagram[3:]),
-		Length:  int(binary.BigEndian.Uint16(datagram[11:])),
 	}
-	rest = datagram[DTLSRecordHeaderLen:]
+	rest = datagram[dtlsLengthAt:]
+	if h.Type == ConnectionID {
+		if idLen == 0 || len(rest) < idLen+2 {
+			return h, nil, nil, false
+		}
+		h.ConnectionID, rest = rest[:idLen:idLen], rest[idLen:]
+	}
+	h.Length, rest = int(binary.BigEndian.Uint16(rest)), rest[2:]
 	if h.Version != VersionDTLS12 && h.Version != VersionDTLS10 || h.Length > len(rest) || h.Length > MaxCiphertext {
 		return h, nil, nil, false
 	}
 	return h, rest[:h.Length:h.Length], rest[h.Length:], true
 }
 
-// PutDTLSRecordHeader writes the header of a DTLS record into b.
-func PutDTLSRecordHeader(b []byte, h RecordHeader) {
-	b[0] = h.Type
-	binary.BigEndian.PutUint16(b[1:], h.Version)
-	binary.BigEndian.PutUint64(b[3:], h.Seq)
-	binary.BigEndian.PutUint16(b[11:], uint16(h.Length))
+// dtlsLengthAt is where in a DTLS record header the connection ID is, if any,
+// and then the length.
+const dtlsLengthAt = DTLSRecordHeaderLen - 2
+
+// AppendDTLSRecordHeader appends the header of a DTLS record. When its length
+// is not known yet, PutDTLSLength sets it later.
+func AppendDTLSRecordHeader(dst []byte, h RecordHeader) []byte {
+	dst = append(dst, h.Type)
+	dst = binary.BigEndian.AppendUint16(dst, h.Version)
+	dst = binary.BigEndian.AppendUint64(dst, h.Seq)
+	dst = append(dst, h.ConnectionID...)
+	return binary.BigEndian.AppendUint16(dst, uint16(h.Length))
+}
+
+// PutDTLSLength sets the length in the header at the beginning of record from
+// the record's own, given the length of its connection ID.
+func PutDTLSLength(record []byte, idLen int) {
+	at := dtlsLengthAt + idLen
+	binary.BigEndian.PutUint16(record[at:], uint16(len(record)-at-2))
 }
 
 // A FragmentHeader is the header of a DTLS handshake message, or of one

@@ -27,6 +27,7 @@ const (
 	Alert            ContentType = 21
 	Handshake        ContentType = 22
 	ApplicationData  ContentType = 23
+	ConnectionID     ContentType = 25 // tls12_cid, RFC 9146 section 4
 )
 
 // A MessageType is the type of a handshake message (RFC 5246 section 7.4).
