@@ -21,11 +21,11 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
-	return app.out.failure(err)
+	return app.out.failure(advise(cmd, err))
 }
 
 // app is what all commands share.
@@ -45,11 +45,11 @@ Never heard of oneM2M? Run "maf demo": it shows in some seconds what this is for
 		Version:       version.String(),
 		SilenceErrors: true, // Main prints them, by the rules
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:          cobra.ArbitraryArgs, // for groupOnly to complain about
+		RunE:          groupOnly,
 	}
 	root.PersistentFlags().BoolVar(&a.out.json, "json", false, "print JSON for programs")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd, err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.clientCommand(), a.entityBCommand(), a.statusCommand(),
 		a.handshakeCommand(), a.connectCommand(), a.demoCommand(), a.demoPlatform())
 	return root
@@ -76,25 +76,27 @@ func (a *app) socketFlag(cmd *cobra.Command) {
 
 // group is a command that only holds others.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, RunE: func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return usageError{cmd, errors.New("there is no command " + quote(cmd.CommandPath()+" "+args[0]))}
-		}
-		return cmd.Help()
-	}}
+	cmd := &cobra.Command{Use: use, Short: short, RunE: groupOnly}
 	cmd.AddCommand(commands...)
 	return cmd
+}
+
+func groupOnly(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{errors.New("there is no command " + quote(cmd.CommandPath()+" "+args[0]))}
+	}
+	return cmd.Help()
 }
 
 // arguments demands at least min and at most max arguments (max < 0: any
 // number), which are called what.
 func arguments(min, max int, what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
+	return func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) < min:
-			return usageError{cmd, errors.New(what + " is missing")}
+			return usageError{errors.New(what + " is missing")}
 		case max >= 0 && len(args) > max:
-			return usageError{cmd, errors.New("one argument too many: " + quote(args[max]))}
+			return usageError{errors.New("one argument too many: " + quote(args[max]))}
 		}
 		return nil
 	}

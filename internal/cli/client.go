@@ -46,7 +46,7 @@ Without --km-file mafd makes a key of 32 octets and shows it this once.`,
 				parse("--ae-id", aeID, &c.AEID),
 				parse("--cse-id", cseID, &c.CSEID))
 			if err != nil {
-				return usageError{cmd, err}
+				return usageError{err}
 			}
 			if km.given() {
 				if c.Km.Key, err = km.read(a.stdin); err != nil {
@@ -202,7 +202,7 @@ func (a *app) eachClient(cmd *cobra.Command, args []string, do func(*adminapi.Ad
 	ids := make([]onem2m.KmID, len(args))
 	for i, arg := range args {
 		if err := parse("the KmID", arg, &ids[i]); err != nil {
-			return usageError{cmd, err}
+			return usageError{err}
 		}
 	}
 	admin, err := a.admin()

@@ -41,10 +41,10 @@ Over DTLS each line is one datagram.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var id onem2m.KmID
 			if err := parse("--as", as, &id); err != nil {
-				return usageError{cmd, err}
+				return usageError{err}
 			}
 			if f.km.file == "-" {
-				return usageError{cmd, errors.New("standard input is what is sent, so the key can't come from it")}
+				return usageError{errors.New("standard input is what is sent, so the key can't come from it")}
 			}
 			device, err := f.device(a, id)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,11 +92,15 @@ func (n notes) Enabled(context.Context, slog.Level) bool { return true }
 func (n notes) WithAttrs([]slog.Attr) slog.Handler       { return n }
 func (n notes) WithGroup(string) slog.Handler            { return n }
 
+// Handle shows the message and whose key it is about, and all when something
+// is wrong.
 func (n notes) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
 	b.WriteString(r.Message)
 	r.Attrs(func(a slog.Attr) bool {
-		fmt.Fprintf(&b, " %s=%s", a.Key, a.Value)
+		if a.Key == "KcID" || r.Level >= slog.LevelWarn {
+			fmt.Fprintf(&b, " %s", a.Value)
+		}
 		return true
 	})
 	n.out.note("%s", b.String())
@@ -109,21 +114,23 @@ func handshakeFailure(err error) error {
 	var alert *tlspsk.AlertError
 	var op *net.OpError
 	switch {
+	case errors.Is(err, context.Canceled):
+		return err
 	case errors.As(err, &alert) && alert.Remote:
 		return &advised{plain, refusalAdvice(alert.Alert), exitRefused}
-	case errors.As(err, &op) && op.Op == "dial":
+	case errors.As(err, &op) && op.Op == "dial", errors.Is(err, syscall.ECONNREFUSED):
 		return &advised{plain, "check the address, and whether the other side runs", exitUnreachable}
 	case isTimeout(err):
 		return &advised{plain, "check the address, and whether the other side speaks TLS there or DTLS", exitUnreachable}
 	default:
-		return err
+		return &advised{plain, "", exitFailed}
 	}
 }
 
 func refusalAdvice(a tlspsk.Alert) string {
 	switch a {
 	case tlspsk.AlertBadRecordMAC, tlspsk.AlertDecryptError, tlspsk.AlertUnknownPSKIdentity:
-		return "the name is unknown or disabled there, or the key is another: it does not tell strangers which, but its log does"
+		return "another name or key: one of them is wrong or disabled there. Its log says which; strangers are not told"
 	case tlspsk.AlertHandshakeFailure, tlspsk.AlertInsufficientSecurity:
 		return "other cipher suites: there is none that both sides have"
 	case tlspsk.AlertInternalError:

@@ -43,7 +43,7 @@ is configured with another one (keyapi.client_ca), ask that one instead.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			asked := adminapi.NewEntityB{Lifetime: adminapi.Duration(lifetime)}
 			if err := parse("the CSE-ID", args[0], &asked.CSEID); err != nil {
-				return usageError{cmd, err}
+				return usageError{err}
 			}
 			admin, err := a.admin()
 			if err != nil {

@@ -21,12 +21,7 @@ const (
 )
 
 // usageError is a wrong command line.
-type usageError struct {
-	cmd *cobra.Command
-	err error
-}
-
-func (e usageError) Error() string { return e.err.Error() }
+type usageError struct{ error }
 
 // advised is an error with what to do about it and the exit code it ends with.
 type advised struct {
@@ -38,17 +33,17 @@ type advised struct {
 func (e *advised) Error() string { return e.err.Error() }
 func (e *advised) Unwrap() error { return e.err }
 
-// advise finds words and exit code for an error: inside they are typed, here
-// is the edge.
-func advise(err error) advised {
+// advise finds words and exit code for the error that a command ended with:
+// inside they are typed, here is the edge.
+func advise(cmd *cobra.Command, err error) advised {
 	var known *advised
 	var usage usageError
 	var refusal *adminapi.Error
 	switch {
 	case errors.As(err, &known):
 		return *known
-	case errors.As(err, &usage):
-		return advised{err, usage.cmd.CommandPath() + " --help", exitUsage}
+	case errors.As(err, &usage), isCobraUsage(err):
+		return advised{err, cmd.CommandPath() + " --help", exitUsage}
 	case errors.Is(err, adminapi.ErrNotRunning):
 		return advised{err, `is mafd running? Start it with "mafd", or name its socket with --socket or $` + adminapi.SocketVariable, exitUnreachable}
 	case errors.Is(err, adminapi.ErrNoAccess):
@@ -58,7 +53,7 @@ func advise(err error) advised {
 	case errors.Is(err, context.Canceled):
 		return advised{errors.New("interrupted"), "", exitFailed}
 	default:
-		return advised{err, unknownHint(err), exitFailed}
+		return advised{err, "", exitFailed}
 	}
 }
 
@@ -72,12 +67,10 @@ func refusalHint(code adminapi.Code) string {
 	return ""
 }
 
-// unknownHint is for the errors that cobra makes as plain text.
-func unknownHint(err error) string {
-	if strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "required flag") {
-		return "maf --help"
-	}
-	return ""
+// isCobraUsage knows the complaints about a command line that cobra makes as
+// plain text.
+func isCobraUsage(err error) bool {
+	return strings.HasPrefix(err.Error(), "required flag") || strings.HasPrefix(err.Error(), "if any flags in the group")
 }
 
 // quote makes a text from outside safe for a terminal, and short.

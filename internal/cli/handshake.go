@@ -29,7 +29,7 @@ The master key (Km) comes from --km-file or $` + kmVariable + `, not from the co
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var id onem2m.KmID
 			if err := parse("the KmID", args[0], &id); err != nil {
-				return usageError{cmd, err}
+				return usageError{err}
 			}
 			device, err := f.device(a, id)
 			if err != nil {

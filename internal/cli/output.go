@@ -68,8 +68,7 @@ func (o *output) note(format string, args ...any) {
 }
 
 // failure prints an error and returns the exit code.
-func (o *output) failure(err error) int {
-	a := advise(err)
+func (o *output) failure(a advised) int {
 	if o.json {
 		o.writeJSON(o.stderr, struct {
 			Error string `json:"error"`

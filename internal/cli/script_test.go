@@ -44,8 +44,6 @@ func TestMain(m *testing.M) {
 //	                    and $MAF_SOCKET
 //	entity-b-up FOLDER  start an Entity B, and set $ENTITYB to its address
 //	exits CODE maf...   run a command and demand its exit code
-//	expired             wait until a key of one second that was made before has
-//	                    expired
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -61,7 +59,6 @@ func TestScripts(t *testing.T) {
 			"mafd-up":     mafdUp,
 			"entity-b-up": entityBUp,
 			"exits":       exits,
-			"expired":     func(*testscript.TestScript, bool, []string) { time.Sleep(1100 * time.Millisecond) },
 		},
 	})
 }
@@ -76,7 +73,6 @@ func mafdUp(ts *testscript.TestScript, _ bool, lines []string) {
 	path, err := exec.LookPath("mafd")
 	ts.Check(err)
 	cmd := exec.Command(path, "-config", ts.MkAbs("mafd.toml"))
-	cmd.Stderr = ts.Stderr()
 	log, err := os.Create(ts.MkAbs("mafd.log"))
 	ts.Check(err)
 	cmd.Stderr = log

@@ -6,15 +6,18 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/onem2m-maf/maf/onem2m"
 	"github.com/onem2m-maf/maf/saef"
+	"github.com/onem2m-maf/maf/tlspsk"
 )
 
 // PlatformCommand is the hidden command of maf that is Platform:
@@ -53,7 +56,7 @@ func Platform(ctx context.Context, folder string, maf onem2m.FQDN, keyAPI string
 		MAFs:        map[onem2m.FQDN]string{maf: keyAPI},
 		Certificate: certificate,
 		RootCAs:     roots,
-		OnRefused:   func(r saef.Refusal) { tell(Event{Refused: r.Err.Error()}) },
+		OnRefused:   func(r saef.Refusal) { tell(Event{Refused: why(r)}) },
 	}
 	defer b.Close()
 	listener, err := b.Listen("tcp", "127.0.0.1:0")
@@ -75,6 +78,15 @@ func Platform(ctx context.Context, folder string, maf onem2m.FQDN, keyAPI string
 		tell(Event{Peer: a.Peer(), KcID: &a.KcID, Expires: &a.Expires})
 		go answer(conn)
 	}
+}
+
+// why says why a device was turned away, in the fewest words.
+func why(r saef.Refusal) string {
+	err := r.Err
+	if alert := (*tlspsk.AlertError)(nil); errors.As(err, &alert) && alert.Err != nil {
+		err = alert.Err
+	}
+	return strings.TrimPrefix(err.Error(), tlspsk.ErrUnknownIdentity.Error()+": ")
 }
 
 // teller returns a function that writes events, whoever calls it.

@@ -2,6 +2,7 @@ package mafd
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"strconv"
@@ -83,7 +84,13 @@ func reason(a *attempt, err error) string {
 	if a.refused != nil {
 		return a.refused.Error()
 	}
-	return strings.TrimPrefix(err.Error(), "tlspsk: ")
+	text := strings.TrimPrefix(err.Error(), "tlspsk: ")
+	var alert *tlspsk.AlertError
+	if a.master != nil && errors.As(err, &alert) && !alert.Remote &&
+		(alert.Alert == tlspsk.AlertBadRecordMAC || alert.Alert == tlspsk.AlertDecryptError) {
+		return "wrong Km: " + text
+	}
+	return text
 }
 
 // identityAttr shows a psk_identity. What is a KmID has no hostile characters.
