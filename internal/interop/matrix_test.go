@@ -3,7 +3,6 @@ package interop
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -119,44 +118,19 @@ func TestMatrix(t *testing.T) {
 // run makes the handshake and holds the four accounts of it against each other: ours, the
 // peer's, the wire's, and the derivation's.
 func (c cell) run(t *testing.T) {
-	o := peers.Options{Network: c.network, Suites: []string{c.suite}, Identity: identity, PSK: key,
-		NoEMS: c.ems == they, NoEtM: c.etm == they, Bulk: bulkSize(c.network), Hint: "hint"}
-	config := c.config()
-	var ours outcome
-	var theirs peers.Report
-	var relay *peers.Relay
-	if c.weServe {
-		addr, wait := serveOne(t, c.network, config, c.foreign.talk)
-		relay = peers.NewRelay(t, c.network, addr)
-		o.Addr, o.ServerName = relay.Addr, serverName
-		theirs = c.foreign.client(t, o)()
-		if len(theirs.Failures) > 0 || !theirs.DataOK {
-			t.Fatalf("the client failed: %q", theirs.Lines)
-		}
-		ours = wait()
-	} else {
-		addr, wait := c.foreign.server(t, o)
-		relay = peers.NewRelay(t, c.network, addr)
-		ours = dialOne(c.network, relay.Addr, config, c.foreign.talk)
-		if ours.err != nil {
-			t.Fatalf("our client: %v", ours.err)
-		}
-		theirs = wait()
-		if len(theirs.Failures) > 0 {
-			t.Fatalf("the server failed: %q", theirs.Lines)
-		}
-	}
-	if ours.err != nil {
-		t.Fatalf("our side: %v; theirs: %q", ours.err, theirs.Lines)
-	}
-	wire, err := peers.ReadHandshake(c.network, relay.Chunks())
+	e := exchange{foreign: c.foreign, weServe: c.weServe, config: c.config(), options: peers.Options{
+		Network: c.network, Suites: []string{c.suite}, Identity: identity, PSK: key, ServerName: serverName,
+		NoEMS: c.ems == they, NoEtM: c.etm == they, Bulk: bulkSize(c.network), Hint: "hint"}}
+	e.run(t)
+	e.mustSucceed(t)
+	wire, err := peers.ReadHandshake(c.network, e.relay.Chunks())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.checkOurs(t, ours)
+	c.checkOurs(t, e.ours)
 	c.checkWire(t, wire)
-	c.checkTheirs(t, theirs, ours.export)
-	c.checkExport(t, wire, ours)
+	c.checkTheirs(t, e.theirs, e.ours.export)
+	checkExport(t, wire, e.ours, key)
 }
 
 func (c cell) config() tlspsk.Config {
@@ -250,17 +224,18 @@ func (c cell) checkTheirs(t *testing.T, theirs peers.Report, export []byte) {
 	}
 }
 
-func (c cell) checkExport(t *testing.T, wire *peers.Handshake, ours outcome) {
+// checkExport derives our exported key from the recording.
+func checkExport(t *testing.T, wire *peers.Handshake, ours outcome, key []byte) {
 	t.Helper()
 	var secret []byte
-	if c.curve != 0 {
+	if wire.Curve != 0 {
 		var err error
 		if secret, err = wire.SharedSecret(ours.drawn); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if derived := wire.Export(key, secret, label, length); !bytes.Equal(derived, ours.export) {
-		t.Errorf("we export\n%s, derived from the recording\n%s", hex.EncodeToString(ours.export), hex.EncodeToString(derived))
+		t.Errorf("we export\n%x, derived from the recording\n%x", ours.export, derived)
 	}
 }
 

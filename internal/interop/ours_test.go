@@ -58,6 +58,54 @@ func (r *recorder) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// An exchange is one connection between our side and a foreign one, through a relay.
+type exchange struct {
+	foreign *foreign
+	weServe bool
+	config  tlspsk.Config // ours
+	options peers.Options // theirs, but for the address
+	drop    func(fromClient bool, datagram []byte) bool
+
+	relay  *peers.Relay
+	ours   outcome
+	theirs peers.Report // may be empty when our side failed: theirs need not notice, over DTLS
+}
+
+func (e *exchange) run(t *testing.T) {
+	t.Helper()
+	o := e.options
+	if e.weServe {
+		addr, wait := serveOne(t, o.Network, e.config, e.foreign.talk)
+		e.relay = peers.NewLossyRelay(t, o.Network, addr, e.drop)
+		o.Addr = e.relay.Addr
+		client := e.foreign.client(t, o)
+		theirs := make(chan peers.Report, 1)
+		go func() { theirs <- client() }()
+		if e.ours = wait(); e.ours.err == nil {
+			e.theirs = <-theirs
+			return
+		}
+		select {
+		case e.theirs = <-theirs:
+		case <-time.After(5 * time.Second):
+		}
+		return
+	}
+	addr, wait := e.foreign.server(t, o)
+	e.relay = peers.NewLossyRelay(t, o.Network, addr, e.drop)
+	e.ours = dialOne(o.Network, e.relay.Addr, e.config, e.foreign.talk)
+	if e.ours.err == nil || o.Network == "tcp" {
+		e.theirs = wait()
+	}
+}
+
+func (e *exchange) mustSucceed(t *testing.T) {
+	t.Helper()
+	if e.ours.err != nil || len(e.theirs.Failures) > 0 || e.weServe && !e.theirs.DataOK {
+		t.Fatalf("our side: %v; theirs: %q", e.ours.err, e.theirs.Lines)
+	}
+}
+
 // A dialogue is what is said over a connection once it stands.
 type dialogue struct {
 	// ask is our client's part, up to but without the closing.

@@ -25,6 +25,7 @@ type Options struct {
 	ServerName    string // client: SNI; empty: none
 	Hint          string // server: identity hint; empty: none
 	Group         string // "X25519" or "P-256"; empty: the library's own list
+	Fragment      int    // ask for records no longer than this: max_fragment_length, or GnuTLS's record_size_limit; 0: no
 	MTU           int    // DTLS: octets of UDP payload; 0: the library's own choice
 	Count         int    // server: connections to serve before it ends; 0: one
 	Pings         int    // client: messages to exchange; 0: one
@@ -45,7 +46,7 @@ func (o Options) args() []string {
 		"--identity-hex", hex.EncodeToString(o.Identity), "--psk", hex.EncodeToString(o.PSK),
 		"--ems", onOff[o.NoEMS], "--etm", onOff[o.NoEtM],
 		"--count", strconv.Itoa(max(o.Count, 1)), "--pings", strconv.Itoa(max(o.Pings, 1)),
-		"--bulk", strconv.Itoa(o.Bulk), "--mtu", strconv.Itoa(o.MTU)}
+		"--bulk", strconv.Itoa(o.Bulk), "--mtu", strconv.Itoa(o.MTU), "--fragment", strconv.Itoa(o.Fragment)}
 	for name, value := range map[string]string{"--sni": o.ServerName, "--hint": o.Hint, "--group": o.Group} {
 		if value != "" {
 			args = append(args, name, value)

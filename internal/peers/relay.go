@@ -15,11 +15,10 @@ type Relay struct {
 
 	network string
 	target  string
-	drop    func(fromClient bool, n int) bool
+	drop    func(fromClient bool, datagram []byte) bool
 
 	mu      sync.Mutex // guards the following
 	chunks  []Chunk
-	counts  map[bool]int // datagrams seen, by direction
 	closers []func() error
 }
 
@@ -35,11 +34,11 @@ func NewRelay(t testing.TB, network, target string) *Relay {
 	return NewLossyRelay(t, network, target, nil)
 }
 
-// NewLossyRelay starts a relay that loses the datagrams for which drop returns true; n counts
-// those of one direction from 0.
-func NewLossyRelay(t testing.TB, network, target string, drop func(fromClient bool, n int) bool) *Relay {
+// NewLossyRelay starts a relay that loses the datagrams for which drop returns true. It calls drop
+// for one datagram at a time.
+func NewLossyRelay(t testing.TB, network, target string, drop func(fromClient bool, datagram []byte) bool) *Relay {
 	t.Helper()
-	r := &Relay{network: network, target: target, drop: drop, counts: make(map[bool]int)}
+	r := &Relay{network: network, target: target, drop: drop}
 	var err error
 	if network == "tcp" {
 		err = r.listenTCP()
@@ -65,9 +64,7 @@ func (r *Relay) Chunks() []Chunk {
 func (r *Relay) record(fromClient bool, data []byte) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := r.counts[fromClient]
-	r.counts[fromClient]++
-	if r.drop != nil && r.drop(fromClient, n) {
+	if r.drop != nil && r.drop(fromClient, data) {
 		return false
 	}
 	r.chunks = append(r.chunks, Chunk{fromClient, append([]byte(nil), data...)})

@@ -161,10 +161,12 @@ void lib_handshake(int fd) {
 	check(gnutls_credentials_set(tls, GNUTLS_CRD_PSK, opt.server ? (void *)server_credentials : (void *)client_credentials),
 	      "credentials");
 	gnutls_transport_set_int(tls, fd);
+	if (opt.fragment > 0) /* RFC 8449, of which GnuTLS always makes use */
+		check((int)gnutls_record_set_max_recv_size(tls, (size_t)opt.fragment), "record size limit");
 	if (opt.sni != NULL && !opt.server)
 		check(gnutls_server_name_set(tls, GNUTLS_NAME_DNS, opt.sni, strlen(opt.sni)), "server name");
 	if (opt.dtls) {
-		gnutls_dtls_set_timeouts(tls, 1000, 30000);
+		gnutls_dtls_set_timeouts(tls, 1000, 15000);
 		if (opt.mtu > 0)
 			gnutls_dtls_set_mtu(tls, (unsigned int)opt.mtu);
 		if (opt.server)

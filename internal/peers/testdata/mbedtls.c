@@ -27,6 +27,11 @@ int lib_supports(const struct suite *s) {
 	return mbedtls_ssl_ciphersuite_from_id(s->id) != NULL;
 }
 
+/* Over DTLS, Mbed TLS returns to its caller after each repetition of a flight. */
+static int again(int rc) {
+	return rc == MBEDTLS_ERR_SSL_WANT_READ || rc == MBEDTLS_ERR_SSL_WANT_WRITE;
+}
+
 static void check(int rc, const char *what) {
 	char text[128];
 	if (rc >= 0)
@@ -70,6 +75,16 @@ static int on_sni(void *arg, mbedtls_ssl_context *s, const unsigned char *name, 
 	return 0;
 }
 
+static unsigned char fragment_code(void) {
+	switch (opt.fragment) {
+	case 512: return MBEDTLS_SSL_MAX_FRAG_LEN_512;
+	case 1024: return MBEDTLS_SSL_MAX_FRAG_LEN_1024;
+	case 2048: return MBEDTLS_SSL_MAX_FRAG_LEN_2048;
+	case 4096: return MBEDTLS_SSL_MAX_FRAG_LEN_4096;
+	}
+	die("Mbed TLS has no record limit of %d", opt.fragment);
+}
+
 void lib_setup(void) {
 	mbedtls_ssl_config_init(&conf);
 	check(mbedtls_ssl_config_defaults(&conf, opt.server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
@@ -91,6 +106,8 @@ void lib_setup(void) {
 	mbedtls_ssl_conf_extended_master_secret(&conf, opt.ems ? MBEDTLS_SSL_EXTENDED_MS_ENABLED : MBEDTLS_SSL_EXTENDED_MS_DISABLED);
 	mbedtls_ssl_conf_encrypt_then_mac(&conf, opt.etm ? MBEDTLS_SSL_ETM_ENABLED : MBEDTLS_SSL_ETM_DISABLED);
 	mbedtls_ssl_conf_export_keys_ext_cb(&conf, on_keys, NULL);
+	if (opt.fragment > 0)
+		check(mbedtls_ssl_conf_max_frag_len(&conf, fragment_code()), "fragment length");
 	if (opt.server) {
 		mbedtls_ssl_conf_psk_cb(&conf, find_key, NULL);
 		mbedtls_ssl_conf_sni(&conf, on_sni, NULL);
@@ -140,14 +157,18 @@ void lib_handshake(int fd) {
 			name_peer();
 			continue;
 		}
-		check(rc, "handshake");
+		if (!again(rc))
+			check(rc, "handshake");
 	}
 	session.suite = (uint16_t)ssl.session->ciphersuite;
 	session.etm = ssl.session->encrypt_then_mac;
 }
 
 ssize_t lib_read(void *buf, size_t len) {
-	int n = mbedtls_ssl_read(&ssl, buf, len);
+	int n;
+	do
+		n = mbedtls_ssl_read(&ssl, buf, len);
+	while (again(n));
 	if (n == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
 		return 0;
 	if (n == 0 || n == MBEDTLS_ERR_SSL_CONN_EOF || n == MBEDTLS_ERR_NET_CONN_RESET || n == MBEDTLS_ERR_NET_RECV_FAILED)

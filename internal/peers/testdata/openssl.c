@@ -118,6 +118,16 @@ static int check_cookie(SSL *s, const unsigned char *cookie, unsigned int len) {
 	return len == sizeof cookie_secret && memcmp(cookie, cookie_secret, len) == 0;
 }
 
+static int fragment_code(void) {
+	switch (opt.fragment) {
+	case 512: return TLSEXT_max_fragment_length_512;
+	case 1024: return TLSEXT_max_fragment_length_1024;
+	case 2048: return TLSEXT_max_fragment_length_2048;
+	case 4096: return TLSEXT_max_fragment_length_4096;
+	}
+	die("OpenSSL has no record limit of %d", opt.fragment);
+}
+
 void lib_setup(void) {
 	char ciphers[1024] = "";
 	ctx = new_ctx();
@@ -129,6 +139,8 @@ void lib_setup(void) {
 		fail("ciphers");
 	if (opt.group != NULL && SSL_CTX_set1_groups_list(ctx, opt.group) != 1)
 		fail("groups");
+	if (opt.fragment > 0)
+		SSL_CTX_set_tlsext_max_fragment_length(ctx, fragment_code());
 	if (!opt.ems)
 		SSL_CTX_set_options(ctx, SSL_OP_NO_EXTENDED_MASTER_SECRET);
 	if (!opt.etm)

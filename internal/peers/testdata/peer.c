@@ -67,7 +67,7 @@ static void usage(const char *why) {
 		"%s\n"
 		"usage: peer client|server|list --proto tls|dtls --addr HOST:PORT --suite NAME[:NAME...] --psk HEX\n"
 		"            [--identity TEXT | --identity-hex HEX] [--hint TEXT] [--sni NAME] [--group X25519|P-256]\n"
-		"            [--ems on|off] [--etm on|off] [--mtu N] [--label TEXT] [--export-len N]\n"
+		"            [--ems on|off] [--etm on|off] [--mtu N] [--fragment N] [--label TEXT] [--export-len N]\n"
 		"            [--count N] [--pings N] [--bulk N]\n",
 		why);
 	exit(2);
@@ -165,6 +165,8 @@ static void parse_option(const char *name, char *value) {
 		opt.etm = on_off(value);
 	else if (strcmp(name, "--mtu") == 0)
 		opt.mtu = atoi(value);
+	else if (strcmp(name, "--fragment") == 0)
+		opt.fragment = atoi(value);
 	else if (strcmp(name, "--count") == 0)
 		opt.count = atoi(value);
 	else if (strcmp(name, "--pings") == 0)

@@ -47,6 +47,7 @@ struct options {
 	size_t export_len;
 	int ems; /* offer or accept the extended master secret */
 	int etm; /* offer or accept encrypt-then-MAC */
+	int fragment; /* ask for records of at most as many octets; 0: do not ask */
 	int mtu; /* octets of UDP payload a datagram may have; 0: the library's default */
 	int count; /* server: connections to serve before it ends; 0: no end */
 	int pings; /* client: messages to exchange */
