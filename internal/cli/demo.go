@@ -25,7 +25,8 @@ some who have no right to do so try as well. Nothing is left behind.`,
 				return err
 			}
 			err = demo.Run(cmd.Context(), demo.Options{
-				Maf: self, Mafd: mafd, Out: a.out.stdout, Colour: a.out.colour, JSON: a.out.json,
+				Maf: self, Mafd: mafd, Out: a.out.stdout, Progress: a.out.stderr,
+				Colour: a.out.colour, JSON: a.out.json,
 			})
 			if errors.Is(err, demo.ErrNoMafd) {
 				return &advised{err, "go install github.com/onem2m-maf/maf/cmd/mafd@latest, or name it with --mafd", exitFailed}

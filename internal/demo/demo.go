@@ -13,11 +13,12 @@ import (
 	"time"
 )
 
-// Options of Run. Maf and Out are required.
+// Options of Run. Maf, Out and Progress are required.
 type Options struct {
-	Maf  string // path of the maf program
-	Mafd string // path of the mafd program; "" to look for it
-	Out  io.Writer
+	Maf      string    // path of the maf program
+	Mafd     string    // path of the mafd program; "" to look for it
+	Out      io.Writer // the story
+	Progress io.Writer // what keeps it from beginning
 	// Colour makes headings and commands stand out.
 	Colour bool
 	// JSON prints one JSON object per step instead of a story.

@@ -32,6 +32,7 @@ func findMafd(ctx context.Context, o Options, dir string) (string, error) {
 		return beside, nil
 	}
 	if root := sourceTree(); root != "" {
+		fmt.Fprintln(o.Progress, "building mafd (the first time takes a while)...")
 		return build(ctx, root, filepath.Join(dir, name))
 	}
 	if path, err := exec.LookPath(name); err == nil {
@@ -63,7 +64,6 @@ func sourceTree() string {
 }
 
 func build(ctx context.Context, root, target string) (string, error) {
-	fmt.Fprintln(os.Stderr, "building mafd (the first time takes a while)...")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", target, "./cmd/mafd")
 	cmd.Dir = root
 	if text, err := cmd.CombinedOutput(); err != nil {

@@ -57,9 +57,9 @@ That is clause 8.2.2.3 of oneM2M TS-0003. Each party is a program of its own,
 running on this machine for the next seconds:
 
    the water meter      %s  maf, this tool
-   the key office       %s       mafd, at %s (TLS and DTLS)
+   the key office       %s       mafd, TLS at %s, DTLS at %s
    the city's platform  %s  an IN-CSE, played by maf
-`, p.paint(bold, "Entity A"), p.paint(bold, "MAF"), p.runtime.TLS[0], p.paint(bold, "Entity B"))
+`, p.paint(bold, "Entity A"), p.paint(bold, "MAF"), p.runtime.TLS[0], p.runtime.DTLS[0], p.paint(bold, "Entity B"))
 }
 
 // do runs a command, shows it, and demands its exit code.
@@ -240,13 +240,14 @@ func (p *performance) epilogue() {
 	fmt.Fprintf(p.out, `
 %s
 
-   mafd                                 a key office of your own, on this machine
-   maf client add me@maf.localhost --entity-b //sp.example.com/in-cse
-   maf handshake me@maf.localhost --maf 127.0.0.1:7443 --km-file KEYFILE
+   mafd                        # a key office of your own, on this machine only
+   maf client add me@maf.localhost --entity-b //sp.example.com/in-cse --km-out me.key
+   maf handshake me@maf.localhost --maf 127.0.0.1:7443 --km-file me.key
 
-   With OpenSSL as the device, and no code of ours on it (Km in hexadecimal):
-   openssl s_client -connect 127.0.0.1:7443 -tls1_2 -psk_identity me@maf.localhost -psk KM \
-       -keymatexport EXPORTER-oneM2M-Connection -keymatexportlen 48
+   And with OpenSSL as the device, no code of ours on it:
+
+   openssl s_client -connect 127.0.0.1:7443 -tls1_2 -psk_identity me@maf.localhost \
+       -psk $(cat me.key) -keymatexport EXPORTER-oneM2M-Connection -keymatexportlen 48 </dev/null
 
    The demo's programs have ended, and its folder is gone.
 

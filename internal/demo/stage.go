@@ -66,13 +66,13 @@ func (s *stage) environment() []string {
 	return append(env, adminapi.SocketVariable+"="+filepath.Join(s.state(), adminapi.SocketName))
 }
 
-func (s *stage) state() string { return filepath.Join(s.dir, "mafd") }
+func (s *stage) state() string { return filepath.Join(s.dir, "office") }
 
 // startMAF starts mafd on free ports and waits until it listens.
 func (s *stage) startMAF(ctx context.Context, mafd string) error {
 	config := filepath.Join(s.dir, "mafd.toml")
 	const text = `
-state = "mafd"
+state = "office"
 [handshake]
 tls = ["127.0.0.1:0"]
 dtls = ["127.0.0.1:0"]
