@@ -38,7 +38,7 @@ var badNets = []badNet{
 	{name: "loss 10 %", loss: .1, least: .98, most: 9},
 	{name: "loss 30 %", loss: .3, least: .85, most: 16},
 	{name: "loss 50 %", loss: .5, least: .35, most: 20},
-	{name: "loss 50 %, 2 min", loss: .5, timeout: 2 * time.Minute, least: .80, most: 30},
+	{name: "loss 50 %, 2 min", loss: .5, timeout: 2 * time.Minute, least: .55, most: 30},
 	{name: "doubled 50 %", dup: .5, least: 1, most: 12},
 	{name: "delay to 3 s", delay: 3 * time.Second, least: .97, most: 22},
 	{name: "MTU 256", mtu: 256, least: 1, most: 24},
@@ -119,7 +119,7 @@ func testBadNetwork(t *testing.T, b badNet, handshakes int) {
 			}
 		}
 		client.Close()
-		time.Sleep(3 * time.Minute) // what is under way arrives or dies
+		time.Sleep(5 * time.Minute) // what is under way arrives or dies
 	}
 	success := float64(len(times)) / float64(handshakes)
 	// Data and alerts are a few datagrams more; they count as the handshake's.
@@ -143,7 +143,7 @@ func echoServer(c *Conn) {
 	defer c.Close()
 	b := make([]byte, 100)
 	for {
-		c.SetReadDeadline(time.Now().Add(30 * time.Second))
+		c.SetReadDeadline(time.Now().Add(3 * time.Minute)) // the client may still miss our Finished
 		n, err := c.Read(b)
 		if err != nil {
 			return
