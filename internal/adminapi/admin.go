@@ -39,7 +39,7 @@ type Admin struct {
 func Open(socket string) *Admin {
 	dialer := net.Dialer{Timeout: 5 * time.Second}
 	return &Admin{socket, http.Client{
-		Timeout: time.Minute,
+		Timeout: 5 * time.Minute, // removing a client goes over all keys
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return dialer.DialContext(ctx, "unix", socket)

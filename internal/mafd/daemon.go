@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -183,6 +184,9 @@ func listenError(key, address string, err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
 		err = op.Err // without the address, which is said already
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s: another program listens on %s; stop it, or configure another address", key, address)
 	}
 	return fmt.Errorf("%s: cannot listen on %s: %w", key, address, err)
 }

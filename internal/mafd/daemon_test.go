@@ -276,7 +276,7 @@ func TestStartFails(t *testing.T) {
 	config := testConfig(shortDir(t))
 	config.KeyAPI.Listen = []string{taken.Addr().String()}
 	_, err = Start(t.Context(), config, slog.New(slog.DiscardHandler))
-	if err == nil || !strings.Contains(err.Error(), "keyapi.listen: cannot listen on "+taken.Addr().String()) {
+	if err == nil || !strings.Contains(err.Error(), "keyapi.listen: another program listens on "+taken.Addr().String()) {
 		t.Errorf("with a port in use: %v", err)
 	}
 	config.KeyAPI.Listen = []string{"127.0.0.1:0"}

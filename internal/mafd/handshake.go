@@ -128,32 +128,32 @@ func (e *endpoint) establish(ctx context.Context, cs *tlspsk.ConnectionState) (e
 	return err
 }
 
-// serve accepts connections until the listener is closed, or the
-// endpoint closes. With all tokens for handshakes taken it leaves newcomers waiting in the
-// kernel, where they cost least.
+// serve accepts connections until the listener is closed or the endpoint
+// closes. With all places for handshakes taken it takes in one more, which
+// waits, and leaves the others in the listener's queue, where they cost least.
 func (e *endpoint) serve(l net.Listener) {
 	var pause time.Duration
 	for {
-		e.handshakes <- struct{}{}
 		conn, err := l.Accept()
-		if err == nil {
+		switch {
+		case err == nil:
 			pause = 0
-			if e.enter(conn) {
-				go e.handle(conn.(*tlspsk.Conn))
-				continue
+			e.handshakes <- struct{}{}
+			if !e.enter(conn) {
+				<-e.handshakes
+				conn.Close()
+				return
 			}
-			conn.Close()
-			err = net.ErrClosed
-		}
-		<-e.handshakes
-		if errors.Is(err, net.ErrClosed) {
+			go e.handle(conn.(*tlspsk.Conn))
+		case errors.Is(err, net.ErrClosed):
 			return
+		default:
+			// What else fails is the machine's state, such as too many open
+			// files. It passes, and ending would help nobody.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			e.log.acceptFailed(l.Addr(), err)
+			time.Sleep(pause)
 		}
-		// What else fails is the machine's state, such as too many open files.
-		// It passes, and ending would help nobody.
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		e.log.acceptFailed(l.Addr(), err)
-		time.Sleep(pause)
 	}
 }
 

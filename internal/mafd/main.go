@@ -108,6 +108,8 @@ func run(config Config, stderr io.Writer) error {
 		return err
 	}
 	log := newLog(config.Log, stderr)
+	// Who reads the log may go away; the MAF stays.
+	signal.Ignore(syscall.SIGPIPE)
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(stop)

@@ -49,10 +49,10 @@ func (o *outcomeLog) handshake(conn *tlspsk.Conn, a *attempt, took time.Duration
 	if a.identity != nil {
 		attrs = append(attrs, identityAttr(a.identity))
 	}
-	if a.serverName != "" {
+	if err != nil && a.serverName != "" {
 		attrs = append(attrs, slog.String("sni", hostile(a.serverName)))
 	}
-	if err == nil {
+	if err == nil { // and then the SNI, if any, is the KmID's FQDN
 		attrs = append(attrs,
 			slog.String("KcID", a.issued.KcID.String()),
 			slog.String("IdB", a.issued.IdB.String()),
@@ -101,9 +101,13 @@ func identityAttr(identity []byte) slog.Attr {
 	return slog.String("identity", hostile(string(identity)))
 }
 
-// hostile shows a text from a stranger: short, in ASCII, and without anything
-// that a terminal or a log reader would obey.
+// hostile shows a text from a stranger: a domain name as it is, and others
+// short, in ASCII, and without anything that a terminal or a log reader would
+// obey.
 func hostile(s string) string {
+	if fqdn, err := onem2m.ParseFQDN(s); err == nil {
+		return fqdn.String()
+	}
 	const most = 128
 	if len(s) > most {
 		return strconv.QuoteToASCII(s[:most]) + "..."
