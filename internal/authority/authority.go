@@ -27,6 +27,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/onem2m-maf/maf/internal/secret"
 	"github.com/onem2m-maf/maf/internal/store"
 	"github.com/onem2m-maf/maf/onem2m"
 )
@@ -102,7 +103,7 @@ type Authority struct {
 	decoy   []byte // see openDecoy
 }
 
-// New checks the configuration, and with one of the clients that the sealer
+// New checks the configuration, and with some of the clients that the sealer
 // fits the store, and returns the authority. The store and the sealer stay the
 // caller's to close.
 func New(ctx context.Context, c Config) (*Authority, error) {
@@ -135,15 +136,18 @@ func New(ctx context.Context, c Config) (*Authority, error) {
 	return a, a.checkSealer(ctx)
 }
 
-// checkSealer tries the sealer on the first client, if there is one. The wrong
-// keyset would otherwise start well and then fail every handshake.
+// checkSealer tries the sealer on some clients. The wrong keyset would otherwise
+// start well and then fail every handshake. It fits if any of them opens: one
+// damaged row must not keep the MAF from starting.
 func (a *Authority) checkSealer(ctx context.Context) error {
-	first, err := a.clients.List(ctx, onem2m.KmID{}, 1)
-	if err != nil || len(first) == 0 {
-		return err
+	some, err := a.clients.List(ctx, onem2m.KmID{}, 16)
+	for i := range some {
+		var km secret.Key
+		if km, err = a.openKm(&some[i]); err == nil {
+			km.Wipe()
+			break
+		}
 	}
-	km, err := a.openKm(&first[0])
-	km.Wipe()
 	return err
 }
 

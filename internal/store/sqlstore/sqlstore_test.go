@@ -26,9 +26,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestContracts(t *testing.T) {
 	for name, o := range map[string]Options{
-		"Default":    {},
-		"TinyCache":  {ClientCache: 2, CommitInterval: -1},
-		"SlowCommit": {CommitInterval: 30 * time.Millisecond},
+		"Default":   {},
+		"TinyCache": {ClientCache: 2, CommitInterval: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) func() (storetest.Store, error) {

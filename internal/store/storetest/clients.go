@@ -279,7 +279,7 @@ func testClientReadNewest(t *testing.T, p *place) {
 			}
 		})
 	}
-	for range 100 {
+	for range 60 {
 		c, err := p.Clients().Get(ctx, kmID(1))
 		must(t, err)
 		must(t, p.Clients().Update(ctx, c))

@@ -76,7 +76,7 @@ func testKeyCommitRace(t *testing.T, p *place) {
 
 // Numbers of keys that fill no round number of whatever the store groups by.
 func testKeyManyCommits(t *testing.T, p *place) {
-	const n = 3001
+	const n = 1301
 	commitAll(t, p, 0, n)
 	p.nowAndReopened(func(when string) {
 		for i := range n {
@@ -144,7 +144,7 @@ func testKeyPurge(t *testing.T, p *place) {
 	if n := p.purge(epoch); n != 0 {
 		t.Errorf("purged %d keys from an empty store", n)
 	}
-	const n = 2500
+	const n = 1300
 	commitAll(t, p, 0, n) // key i expires at epoch + i seconds
 	check := func(gone int) {
 		t.Helper()
@@ -159,21 +159,21 @@ func testKeyPurge(t *testing.T, p *place) {
 		})
 	}
 	for _, step := range []struct{ second, removed int }{
-		{-1, 0}, {0, 1}, {0, 0}, {1199, 1199}, {1200, 1},
+		{-1, 0}, {0, 1}, {0, 0}, {1099, 1099}, {1100, 1},
 	} {
 		if got := p.purge(epoch.Add(time.Duration(step.second) * time.Second)); got != step.removed {
 			t.Errorf("second %d: purged %d keys, want %d", step.second, got, step.removed)
 		}
 	}
-	check(1201)
+	check(1101)
 	must(t, p.Keys().Commit(context.Background(), key(7))) // its ID is free again
 	p.wantKey("committed again", key(7))
 	if got := p.purge(epoch.Add(7 * time.Second)); got != 1 {
 		t.Errorf("purged %d keys, want the one that came back", got)
 	}
-	check(1201)
-	if got := p.purge(epoch.Add(24 * time.Hour)); got != n-1201 {
-		t.Errorf("purged %d keys, want all %d", got, n-1201)
+	check(1101)
+	if got := p.purge(epoch.Add(24 * time.Hour)); got != n-1101 {
+		t.Errorf("purged %d keys, want all %d", got, n-1101)
 	}
 	check(n)
 }
@@ -181,18 +181,18 @@ func testKeyPurge(t *testing.T, p *place) {
 // Purging takes no key that lives, and keeps none that was dead before it began,
 // while others commit.
 func testKeyPurgeUnderLoad(t *testing.T, p *place) {
-	commitAll(t, p, 0, 1500)
-	now := epoch.Add(1499 * time.Second)
+	commitAll(t, p, 0, 1100)
+	now := epoch.Add(1099 * time.Second)
 	var wg sync.WaitGroup
-	wg.Go(func() { commitAll(t, p, 1500, 4500) })
+	wg.Go(func() { commitAll(t, p, 1100, 2500) })
 	removed := p.purge(now)
 	wg.Wait()
-	if removed != 1500 {
-		t.Errorf("purged %d keys, want 1500", removed)
+	if removed != 1100 {
+		t.Errorf("purged %d keys, want 1100", removed)
 	}
 	p.nowAndReopened(func(when string) {
-		for i := range 4500 {
-			if i < 1500 {
+		for i := range 2500 {
+			if i < 1100 {
 				p.wantNoKey(when, kcID(i))
 			} else {
 				p.wantKey(when, key(i))
@@ -203,7 +203,7 @@ func testKeyPurgeUnderLoad(t *testing.T, p *place) {
 
 func testKeyRemoveByClient(t *testing.T, p *place) {
 	ctx := context.Background()
-	const n = 2100
+	const n = 1260
 	commitAll(t, p, 0, n) // key i is of client i mod 3
 	old := key(n + 1)
 	old.KmID, old.UID = kmID(1), 99 // an earlier registration of client 1
