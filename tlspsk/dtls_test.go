@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"testing"
@@ -604,6 +605,56 @@ func testConnectionID(t *testing.T, suite uint16, etm Policy) {
 	l.Close()
 	if len(l.byID) != 0 || len(l.peers) != 0 {
 		t.Errorf("%d connection IDs and %d peers are left", len(l.byID), len(l.peers))
+	}
+}
+
+// A server on all addresses answers from the one that the client has called.
+func TestWildcardSocket(t *testing.T) {
+	for _, network := range []string{"udp4", "udp"} { // the second serves IPv4 on an IPv6 socket
+		t.Run(network, func(t *testing.T) { testWildcardSocket(t, network) })
+	}
+}
+
+func testWildcardSocket(t *testing.T, network string) {
+	l, err := Listen(network, ":0", serverConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	for _, ip := range []string{"127.0.0.1", "127.0.0.2", "127.1.2.3"} {
+		probe, err := net.ListenPacket("udp4", ip+":0")
+		if err != nil {
+			t.Logf("%s is not tested: this system has no such address: %v", ip, err)
+			continue
+		}
+		probe.Close()
+		addr := net.JoinHostPort(ip, port)
+		done := make(chan *Conn, 1)
+		go func() {
+			defer close(done)
+			if c, err := l.Accept(); err != nil {
+				t.Error(err)
+			} else if err := c.(*Conn).Handshake(); err != nil {
+				t.Error(err)
+			} else {
+				done <- c.(*Conn)
+			}
+		}()
+		c, err := Dial("udp4", addr, clientConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, ok := <-done
+		if !ok {
+			t.FailNow()
+		}
+		if got := s.LocalAddr().String(); got != addr {
+			t.Errorf("the session's local address is %s, want %s", got, addr)
+		}
+		echo(t, c, s)
+		c.Close()
+		s.Close()
 	}
 }
 

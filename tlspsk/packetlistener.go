@@ -123,7 +123,7 @@ func (l *packetListener) closeIfIdle() error {
 func (l *packetListener) readLoop() {
 	b := make([]byte, maxDatagram)
 	for {
-		n, from, err := l.socket.ReadFromUDPAddrPort(b)
+		n, from, local, err := l.socket.read(b)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -131,14 +131,14 @@ func (l *packetListener) readLoop() {
 			time.Sleep(readErrorPause)
 			continue
 		}
-		l.route(b[:n], from)
+		l.route(b[:n], from, local)
 	}
 }
 
 // route gives a datagram to whom it is for.
-func (l *packetListener) route(b []byte, from netip.AddrPort) {
+func (l *packetListener) route(b []byte, from netip.AddrPort, local []byte) {
 	if hello, ok := parseInitialHello(b); ok {
-		l.takeHello(&hello, b, from)
+		l.takeHello(&hello, b, from, local)
 		return
 	}
 	session, handshake := l.find(b, from)
@@ -196,9 +196,9 @@ func parseInitialHello(b []byte) (hello initialHello, ok bool) {
 
 // takeHello answers a ClientHello without a valid cookie with a cookie, and
 // begins a handshake for one with it.
-func (l *packetListener) takeHello(hello *initialHello, b []byte, from netip.AddrPort) {
+func (l *packetListener) takeHello(hello *initialHello, b []byte, from netip.AddrPort, local []byte) {
 	if !l.cookies.valid(hello.Cookie, from, hello.Random) {
-		l.sendCookie(hello, from)
+		l.sendCookie(hello, from, local)
 		return
 	}
 	random := [wire.RandomLen]byte(hello.Random)
@@ -220,7 +220,7 @@ func (l *packetListener) takeHello(hello *initialHello, b []byte, from netip.Add
 		l.peers[from] = p
 	}
 	superseded := p.handshake
-	c, d := l.newSession(hello, from)
+	c, d := l.newSession(hello, from, local)
 	p.handshake, p.handshakeRandom = d, random
 	l.accepted <- c // there is room: only this goroutine adds
 	l.mu.Unlock()
@@ -233,7 +233,7 @@ func (l *packetListener) takeHello(hello *initialHello, b []byte, from netip.Add
 
 // sendCookie answers a ClientHello. The answer is shorter than what it
 // answers, so that we amplify nothing.
-func (l *packetListener) sendCookie(hello *initialHello, to netip.AddrPort) {
+func (l *packetListener) sendCookie(hello *initialHello, to netip.AddrPort, local []byte) {
 	var body, answer [128]byte
 	verify := wire.HelloVerifyRequest{
 		// RFC 6347 section 4.2.1: DTLS 1.0 here, whatever is negotiated later.
@@ -248,17 +248,17 @@ func (l *packetListener) sendCookie(hello *initialHello, to netip.AddrPort) {
 		Type: wire.TypeHelloVerifyRequest, Length: len(message), MessageSeq: hello.messageSeq, Octets: len(message)})
 	b = append(b, message...)
 	wire.PutDTLSLength(b, 0)
-	l.socket.WriteToUDPAddrPort(b, to) // if it is lost, the client asks again
+	l.socket.write(b, local, to) // if it is lost, the client asks again
 }
 
 // newSession makes the connection for a client with a valid cookie. l.mu is
 // held.
-func (l *packetListener) newSession(hello *initialHello, from netip.AddrPort) (*Conn, *datagram) {
+func (l *packetListener) newSession(hello *initialHello, from netip.AddrPort, local []byte) (*Conn, *datagram) {
 	d := newDatagram(l.config, false, nil)
-	s := &listenerSession{l: l, d: d}
+	s := &listenerSession{l: l, d: d, local: local}
 	s.addr.Store(&from)
 	d.out.send = s.send
-	d.local = l.socket.LocalAddr()
+	d.local = l.socket.received()
 	d.setRemote(net.UDPAddrFromAddrPort(from))
 	// We go on with the numbers that the client has reached.
 	d.in.assembler.next = hello.messageSeq
@@ -278,12 +278,14 @@ type listenerSession struct {
 	l    *packetListener
 	d    *datagram
 	addr atomic.Pointer[netip.AddrPort] // the peer's; changed by move only, with l.mu held
-	id   connectionID
+	// local is the address of ours that the client has called, which a client
+	// that moves goes on calling.
+	local []byte
+	id    connectionID
 }
 
 func (s *listenerSession) send(b []byte) error {
-	_, err := s.l.socket.WriteToUDPAddrPort(b, *s.addr.Load())
-	return err
+	return s.l.socket.write(b, s.local, *s.addr.Load())
 }
 
 // promote makes a handshake the session of its peer.
