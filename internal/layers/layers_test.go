@@ -14,14 +14,14 @@ const module = "github.com/onem2m-maf/maf"
 var levels = []string{
 	0: "internal/secret internal/wholefile internal/version onem2m",
 	1: "tlspsk/internal/wire tlspsk/internal/suite tlspsk internal/kdf internal/seal",
-	2: "internal/store",
+	2: "internal/store internal/admission",
 	3: "internal/authority",
 	4: "internal/store/storetest internal/store/sqlstore internal/pki " +
 		"internal/keyapi internal/keyapi/keyclient internal/keyapi/keyserver " +
 		"internal/adminapi internal/adminapi/adminserver saef",
 	5: "internal/demo internal/mafd internal/cli",
 	6: "cmd/mafd cmd/maf",
-	7: "internal/peers internal/interop internal/cost internal/layers", // tests
+	7: "internal/timing internal/peers internal/interop internal/cost internal/layers", // tests
 }
 
 // forbidden says what a package must never contain, however indirectly, and
