@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"hash"
@@ -112,7 +111,7 @@ func (h *handshaker) readFinished(fromClient bool) error {
 	if raw[0] != wire.TypeFinished {
 		return fail(AlertUnexpectedMessage, "handshake message of type %d instead of Finished", raw[0])
 	}
-	if subtle.ConstantTimeCompare(raw[h.t.headerLen():], want) != 1 {
+	if suite.Equal(raw[h.t.headerLen():], want) != 1 {
 		return fail(AlertDecryptError, "Finished does not verify")
 	}
 	h.transcript.add(raw)

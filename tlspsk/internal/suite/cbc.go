@@ -6,7 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"hash"
 )
 
@@ -76,7 +75,7 @@ func (p *cbcProtection) Open(h Header, fragment []byte) ([]byte, error) {
 			return nil, ErrOpen
 		}
 		sum := p.appendMAC(p.sum[:0], h, n, fragment[:n])
-		if subtle.ConstantTimeCompare(sum, fragment[n:]) != 1 {
+		if Equal(sum, fragment[n:]) != 1 {
 			return nil, ErrOpen
 		}
 		fragment = fragment[:n]
@@ -117,7 +116,7 @@ func (p *cbcProtection) openMACThenEncrypt(h Header, body []byte) ([]byte, error
 	p.ctMAC.sum(&p.sum, p.ad, body, n)
 	var received [cbcMACLen]byte
 	copyMAC(&received, body, n)
-	good &= subtle.ConstantTimeCompare(received[:], p.sum[:])
+	good &= Equal(received[:], p.sum[:])
 	if good != 1 {
 		return nil, ErrOpen
 	}

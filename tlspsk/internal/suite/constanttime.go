@@ -1,20 +1,24 @@
+//go:build !maf_leaky_records
+
 package suite
 
 import (
-	"crypto/sha256"
+	"crypto/subtle"
 	"encoding"
 	"encoding/binary"
-	"errors"
-	"hash"
 )
 
-// maxPadding is the most octets that padding can take, its length octet
-// included (RFC 5246 section 6.2.3.2).
-const maxPadding = 256
+// Whatever could tell a secret by its time stands in this file: the tests of
+// timing put naive code in its place (leaky_test.go, which no program can
+// contain), to show that they would notice.
+//
+// The functions take secrets in ints and compute on them without branches or
+// indices that depend on them. Lengths are far below 2^31, so the differences'
+// sign bits are right.
 
-// All the functions below take secrets in ints and compute on them without
-// branches or indices that depend on them. Lengths are far below 2^31, so the
-// differences' sign bits are right.
+// Equal returns 1 when a and b are equal and 0 otherwise, in a time that
+// depends on their lengths only.
+func Equal(a, b []byte) int { return subtle.ConstantTimeCompare(a, b) }
 
 // ctLess returns all ones when a < b, and 0 otherwise.
 func ctLess(a, b int) int { return int(int64(a)-int64(b)) >> 63 }
@@ -38,55 +42,6 @@ func padding(body []byte, reserve int) (n, good int) {
 		ok &= ^inside | ctEq(b, last)
 	}
 	return ok & (last + 1), ok & 1
-}
-
-// constantTimeMAC computes HMAC-SHA-256 over a header and a prefix of a buffer
-// whose length is secret.
-//
-// SHA-256 works on blocks of 64 octets. The blocks that certainly lie within
-// the message are hashed as they are. For each block that may be the last one
-// we build, with masks, what it holds if it is: message, 0x80, zeros, and the
-// length; feed it to the hash; and keep the resulting state if it was the last
-// one. The state is read with the hash's own state export: after a whole
-// number of blocks it is the digest of what was fed.
-type constantTimeMAC struct {
-	inner, outer []byte // exported states after the padded key's block
-	h            hash.Hash
-	state        []byte // scratch for exported states
-}
-
-const (
-	blockLen   = sha256.BlockSize
-	blockShift = 6 // a division of a secret would take time that depends on it
-	// The exported state starts with a 4-octet tag, then the 8 state words.
-	// TestConstantTimeMAC notices if that ever changes.
-	stateOffset = 4
-)
-
-func newConstantTimeMAC(key []byte) (*constantTimeMAC, error) {
-	m := &constantTimeMAC{h: sha256.New()}
-	var err error
-	if m.inner, err = m.padState(key, 0x36); err != nil {
-		return nil, err
-	}
-	m.outer, err = m.padState(key, 0x5c)
-	return m, err
-}
-
-// padState returns the state after the key XOR the pad of RFC 2104.
-func (m *constantTimeMAC) padState(key []byte, pad byte) ([]byte, error) {
-	if len(key) > blockLen {
-		return nil, errors.New("MAC key longer than a block")
-	}
-	var block [blockLen]byte
-	copy(block[:], key)
-	for i := range block {
-		block[i] ^= pad
-	}
-	m.h.Reset()
-	m.h.Write(block[:])
-	clear(block[:])
-	return m.h.(encoding.BinaryAppender).AppendBinary(nil)
 }
 
 // sum computes the MAC over ad and body[:n]. Everything but n's value is
@@ -139,12 +94,6 @@ func paddedBlock(j int, ad, body []byte, length, isLast int, bits *[8]byte) (blo
 		block[i] = b
 	}
 	return block
-}
-
-func (m *constantTimeMAC) restore(state []byte) {
-	if err := m.h.(encoding.BinaryUnmarshaler).UnmarshalBinary(state); err != nil {
-		panic("suite: sha256 does not take its own state back: " + err.Error())
-	}
 }
 
 // copyMAC copies the MAC at the secret offset n of body. Every octet where the
