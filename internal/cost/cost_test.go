@@ -17,6 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onem2m-maf/maf/internal/adminapi"
+	"github.com/onem2m-maf/maf/internal/mafd"
+	"github.com/onem2m-maf/maf/internal/secret"
+	"github.com/onem2m-maf/maf/onem2m"
 	"github.com/onem2m-maf/maf/tlspsk"
 )
 
@@ -28,15 +32,19 @@ const (
 
 var key = []byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
 
-// serveEnv makes this test binary a bare server on the named network.
+// serveEnv makes this test binary a server: "mafd" or, on the named network,
+// a bare one.
 const serveEnv = "MAF_COST_SERVE"
 
 func TestMain(m *testing.M) {
-	if network := os.Getenv(serveEnv); network != "" {
-		serve(network)
-		return
+	switch what := os.Getenv(serveEnv); what {
+	case "":
+		os.Exit(m.Run())
+	case "mafd":
+		os.Exit(mafd.Main(os.Args[1:], os.Stdout, os.Stderr))
+	default:
+		serve(what)
 	}
-	os.Exit(m.Run())
 }
 
 // serve is a server with the engine and nothing else.
@@ -119,6 +127,8 @@ func startOpenSSL(b *testing.B, network string, suite uint16) *server {
 		tlspsk.TLS_PSK_WITH_AES_128_CBC_SHA256: "PSK-AES128-CBC-SHA256",
 		tlspsk.TLS_PSK_WITH_AES_128_GCM_SHA256: "PSK-AES128-GCM-SHA256",
 		tlspsk.TLS_PSK_WITH_AES_128_CCM_8:      "PSK-AES128-CCM8",
+
+		tlspsk.TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256: "ECDHE-PSK-CHACHA20-POLY1305",
 	}[suite]
 	args := []string{"s_server", "-accept", "127.0.0.1:0", "-nocert", "-psk", keyHex,
 		"-cipher", cipher + ":@SECLEVEL=0", "-keymatexport", label, "-keymatexportlen", "48"}
@@ -181,7 +191,7 @@ func load(b *testing.B, s *server, network string, parallel int, config func(i i
 func once(s *server, network string, config *tlspsk.Config) error {
 	c, err := tlspsk.Dial(network, s.addr, config)
 	// Between two DTLS clients s_server closes its socket for a moment.
-	for try := 0; errors.Is(err, syscall.ECONNREFUSED) && try < 100; try++ {
+	for try := 0; errors.Is(err, syscall.ECONNREFUSED) && try < 2000; try++ {
 		time.Sleep(time.Millisecond)
 		c, err = tlspsk.Dial(network, s.addr, config)
 	}
@@ -189,6 +199,90 @@ func once(s *server, network string, config *tlspsk.Config) error {
 		return err
 	}
 	return c.Close()
+}
+
+// startMAF runs mafd with clients registered, and returns them as
+// configurations.
+func startMAF(b *testing.B, network, level string, suite uint16) (*server, []*tlspsk.Config) {
+	dir, err := os.MkdirTemp("", "maf-cost-") // short: there is a socket in it
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	config := filepath.Join(dir, "mafd.toml")
+	text := fmt.Sprintf("state = %q\nfqdns = [\"maf.example.com\"]\n"+
+		"handshake = { tls = [\"127.0.0.1:0\"], dtls = [\"127.0.0.1:0\"] }\n"+
+		"keyapi.listen = [\"127.0.0.1:0\"]\nlog.level = %q\n", dir, level)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "-config", config)
+	cmd.Env = append(os.Environ(), serveEnv+"=mafd")
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	r, err := adminapi.ReadRuntime(dir)
+	for try := 0; err != nil && try < 500; try++ {
+		time.Sleep(10 * time.Millisecond)
+		r, err = adminapi.ReadRuntime(dir)
+	}
+	if err != nil {
+		b.Fatalf("mafd does not start: %v", err)
+	}
+	s := &server{r.PID, r.TLS[0]}
+	if network == "udp" {
+		s.addr = r.DTLS[0]
+	}
+	return s, register(b, r.Admin, suite)
+}
+
+// register adds clients to mafd.
+func register(b *testing.B, socket string, suite uint16) []*tlspsk.Config {
+	const clients, parallel = 2000, 64
+	admin := adminapi.Open(socket)
+	configs := make([]*tlspsk.Config, clients)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range parallel {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < clients; i = next.Add(1) - 1 {
+				id := onem2m.KmID{Relative: fmt.Sprintf("meter%d", i), FQDN: "maf.example.com"}
+				new := adminapi.NewClient{Km: adminapi.Key{Key: secret.New(key)}}
+				new.Enabled = true
+				new.KmID, new.EntityB = id, onem2m.CSEID{SP: "sp.example.com", ID: "in-cse"}
+				if _, err := admin.Add(b.Context(), new); err != nil {
+					b.Error(err)
+					return
+				}
+				configs[i] = clientConfig(suite)
+				configs[i].Identity = []byte(id.String())
+			}
+		})
+	}
+	wg.Wait()
+	if b.Failed() {
+		b.FailNow()
+	}
+	return configs
+}
+
+// BenchmarkMAF compares mafd, which commits every key before it answers, with
+// the engine alone, at the same number of clients at a time.
+func BenchmarkMAF(b *testing.B) {
+	const parallel = 128
+	for _, s := range suites {
+		b.Run(s.name+"/engine", func(b *testing.B) {
+			config := clientConfig(s.suite)
+			load(b, startEngine(b, s.network, s.suite), s.network, parallel, func(int) *tlspsk.Config { return config })
+		})
+		for _, level := range []string{"warn", "info"} {
+			b.Run(s.name+"/mafd/log="+level, func(b *testing.B) {
+				server, configs := startMAF(b, s.network, level, s.suite)
+				load(b, server, s.network, parallel, func(i int) *tlspsk.Config { return configs[i%len(configs)] })
+			})
+		}
+	}
 }
 
 func clientConfig(suite uint16) *tlspsk.Config {
@@ -201,6 +295,7 @@ var suites = []struct {
 }{
 	{"TLS-CBC", "tcp", tlspsk.TLS_PSK_WITH_AES_128_CBC_SHA256},
 	{"TLS-GCM", "tcp", tlspsk.TLS_PSK_WITH_AES_128_GCM_SHA256},
+	{"TLS-ECDHE", "tcp", tlspsk.TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256},
 	{"DTLS-CCM_8", "udp", tlspsk.TLS_PSK_WITH_AES_128_CCM_8},
 }
 
