@@ -50,12 +50,7 @@ func pionConfig(o peers.Options) *dtls.Config {
 		PSKIdentityHint: o.Identity,
 		ServerName:      o.ServerName,
 		MTU:             o.MTU,
-		PSK: func(identity []byte) ([]byte, error) {
-			if o.Addr == "" && string(identity) != string(o.Identity) {
-				return nil, errors.New("unknown identity")
-			}
-			return o.PSK, nil
-		},
+		PSK:             func([]byte) ([]byte, error) { return o.PSK, nil },
 	}
 	if o.NoEMS {
 		config.ExtendedMasterSecret = dtls.DisableExtendedMasterSecret
@@ -115,6 +110,12 @@ func pionClient(t testing.TB, o peers.Options) func() peers.Report {
 func pionServer(t testing.TB, o peers.Options) (string, func() peers.Report) {
 	config := pionConfig(o)
 	config.PSKIdentityHint = []byte(o.Hint)
+	config.PSK = func(identity []byte) ([]byte, error) {
+		if string(identity) != string(o.Identity) {
+			return nil, errors.New("unknown identity")
+		}
+		return o.PSK, nil
+	}
 	ln, err := dtls.Listen("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, config)
 	if err != nil {
 		t.Fatal(err)
@@ -135,6 +136,75 @@ func pionServer(t testing.TB, o peers.Options) (string, func() peers.Report) {
 		}
 	}()
 	return ln.Addr().String(), func() peers.Report { return <-result }
+}
+
+// TestConnectionID moves a client to another address in the middle of a session, whose connection
+// ID (RFC 9146) then carries it on. Of Debian's libraries none has the extension switched on.
+func TestConnectionID(t *testing.T) {
+	o := peers.Options{Network: "udp", Suites: []string{"TLS_PSK_WITH_AES_128_CCM_8"}, Identity: identity, PSK: key}
+	theirs := pionConfig(o)
+	theirs.ConnectionIDGenerator = dtls.RandomCIDGenerator(8)
+	ours := cell{foreign: pion(), network: "udp", suite: o.Suites[0]}
+	move := func(c net.Conn, relay *peers.Relay) error {
+		for range 3 {
+			if err := pingPong.ask("udp", c); err != nil {
+				return err
+			}
+			relay.Rebind()
+		}
+		return nil
+	}
+
+	t.Run("their client", func(t *testing.T) {
+		ours.weServe = true
+		addr, wait := serveOne(t, "udp", ours.config(), pingPong)
+		relay := peers.NewRelay(t, "udp", addr)
+		to, err := net.ResolveUDPAddr("udp", relay.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := dtls.Dial("udp", to, theirs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(peers.Limit))
+		if err := move(c, relay); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		if out := wait(); out.err != nil || !out.state.ConnectionID {
+			t.Errorf("our server: %v, with a connection ID: %v", out.err, out.state.ConnectionID)
+		}
+	})
+	t.Run("our client", func(t *testing.T) {
+		ours.weServe = false
+		ln, err := dtls.Listen("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, theirs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r peers.Report
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c, err := ln.Accept()
+			if err != nil {
+				pionFailed(&r, err)
+				return
+			}
+			defer c.Close()
+			pionEcho(&r, c)
+		}()
+		relay := peers.NewRelay(t, "udp", ln.Addr().String())
+		out := dialOne("udp", relay.Addr, ours.config(), dialogue{ask: func(_ string, c net.Conn) error { return move(c, relay) }})
+		if out.err != nil || !out.state.ConnectionID {
+			t.Errorf("our client: %v, with a connection ID: %v", out.err, out.state.ConnectionID)
+		}
+		<-done
+		ln.Close()
+		if len(r.Failures) > 0 {
+			t.Errorf("their server: %q", r.Lines)
+		}
+	})
 }
 
 // pionSession completes the handshake and notes what pion says of it.

@@ -28,7 +28,7 @@ type Options struct {
 	Fragment      int    // ask for records no longer than this: max_fragment_length, or GnuTLS's record_size_limit; 0: no
 	MTU           int    // DTLS: octets of UDP payload; 0: the library's own choice
 	Count         int    // server: connections to serve before it ends; 0: one
-	Pings         int    // client: messages to exchange; 0: one
+	Silent        bool   // client: exchange no messages
 	Bulk          int    // client: octets to send and read back after those
 }
 
@@ -38,6 +38,10 @@ const Limit = 20 * time.Second
 func (o Options) args() []string {
 	onOff := map[bool]string{true: "off", false: "on"}
 	proto := map[string]string{"tcp": "tls", "udp": "dtls"}[o.Network]
+	pings := "1"
+	if o.Silent {
+		pings = "0"
+	}
 	addr := o.Addr
 	if addr == "" {
 		addr = "127.0.0.1:0"
@@ -45,7 +49,7 @@ func (o Options) args() []string {
 	args := []string{"--proto", proto, "--addr", addr, "--suite", strings.Join(o.Suites, ":"),
 		"--identity-hex", hex.EncodeToString(o.Identity), "--psk", hex.EncodeToString(o.PSK),
 		"--ems", onOff[o.NoEMS], "--etm", onOff[o.NoEtM],
-		"--count", strconv.Itoa(max(o.Count, 1)), "--pings", strconv.Itoa(max(o.Pings, 1)),
+		"--count", strconv.Itoa(max(o.Count, 1)), "--pings", pings,
 		"--bulk", strconv.Itoa(o.Bulk), "--mtu", strconv.Itoa(o.MTU), "--fragment", strconv.Itoa(o.Fragment)}
 	for name, value := range map[string]string{"--sni": o.ServerName, "--hint": o.Hint, "--group": o.Group} {
 		if value != "" {

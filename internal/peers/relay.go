@@ -19,6 +19,7 @@ type Relay struct {
 
 	mu      sync.Mutex // guards the following
 	chunks  []Chunk
+	servers map[string]net.Conn // UDP: the socket towards the server, by the client's address
 	closers []func() error
 }
 
@@ -38,7 +39,7 @@ func NewRelay(t testing.TB, network, target string) *Relay {
 // for one datagram at a time.
 func NewLossyRelay(t testing.TB, network, target string, drop func(fromClient bool, datagram []byte) bool) *Relay {
 	t.Helper()
-	r := &Relay{network: network, target: target, drop: drop}
+	r := &Relay{network: network, target: target, drop: drop, servers: make(map[string]net.Conn)}
 	var err error
 	if network == "tcp" {
 		err = r.listenTCP()
@@ -58,6 +59,14 @@ func (r *Relay) Chunks() []Chunk {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]Chunk(nil), r.chunks...)
+}
+
+// Rebind makes the server see all clients at new addresses from now on, as when a NAT has forgotten
+// them. What the server sends to the old ones still arrives.
+func (r *Relay) Rebind() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.servers)
 }
 
 // record keeps one chunk; false when it is to be lost.
@@ -137,21 +146,15 @@ func (r *Relay) listenUDP() error {
 	r.Addr = pc.LocalAddr().String()
 	r.onClose(pc.Close)
 	go func() {
-		servers := make(map[string]net.Conn) // by the client's address
 		buf := make([]byte, 64<<10)
 		for {
 			n, from, err := pc.ReadFrom(buf)
 			if err != nil {
 				return
 			}
-			server := servers[from.String()]
-			if server == nil {
-				if server, err = net.Dial("udp", r.target); err != nil {
-					continue
-				}
-				servers[from.String()] = server
-				r.onClose(server.Close)
-				go r.answer(pc, from, server)
+			server, err := r.serverFor(pc, from)
+			if err != nil {
+				continue
 			}
 			if r.record(true, buf[:n]) {
 				server.Write(buf[:n])
@@ -159,6 +162,23 @@ func (r *Relay) listenUDP() error {
 		}
 	}()
 	return nil
+}
+
+// serverFor returns the socket for what a client sends.
+func (r *Relay) serverFor(pc net.PacketConn, client net.Addr) (net.Conn, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if server := r.servers[client.String()]; server != nil {
+		return server, nil
+	}
+	server, err := net.Dial("udp", r.target)
+	if err != nil {
+		return nil, err
+	}
+	r.servers[client.String()] = server
+	r.closers = append(r.closers, server.Close)
+	go r.answer(pc, client, server)
+	return server, nil
 }
 
 func (r *Relay) answer(pc net.PacketConn, client net.Addr, server net.Conn) {
