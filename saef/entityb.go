@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/onem2m-maf/maf/internal/admission"
 	"github.com/onem2m-maf/maf/internal/keyapi/keyclient"
 	"github.com/onem2m-maf/maf/onem2m"
 	"github.com/onem2m-maf/maf/tlspsk"
@@ -17,6 +18,10 @@ import (
 
 const (
 	defaultMaxHandshakes = 4096
+	// defaultFailuresPerSecond is what 1,500 devices with a wrong key cause that
+	// try every 30 s, all behind one address; and a hundredth of what a core of a
+	// small server can do.
+	defaultFailuresPerSecond = 50
 	// defaultHandshakeTimeout is shorter than tlspsk's: everyone may begin a
 	// handshake here, and those who don't go on hold a place.
 	defaultHandshakeTimeout = 15 * time.Second
@@ -40,9 +45,19 @@ type EntityB struct {
 	// Config, when not nil, has cipher suites, timeouts and so on. GetPSK and
 	// VerifyConnection are filled in. Its HandshakeTimeout is 15 s when 0.
 	Config *tlspsk.Config
-	// MaxHandshakes bounds the handshakes under way on each listener; further
-	// connections wait. 0 means 4096.
+	// MaxHandshakes bounds the handshakes under way on each listener. A newcomer
+	// gets in all the same: when there are as many, one has to make room that
+	// takes long, preferably one of a source with many under way. A source is an
+	// IPv4 address or an IPv6 /64. 0 means 4096.
 	MaxHandshakes int
+	// MaxHandshakesPerSource, when not 0, bounds those of one source. It would
+	// also bind a city behind one address.
+	MaxHandshakesPerSource int
+	// MaxFailures is how many handshakes of one source may fail, in a row or
+	// with good ones in between, until it is turned away; FailuresPerSecond is
+	// how many of them are forgiven in a second. Handshakes under way count too.
+	// 0 means four times MaxHandshakes, and 50. A negative one sets no limit.
+	MaxFailures, FailuresPerSecond int
 	// OnRefused, when not nil, is called when a handshake fails. It may be
 	// called from several goroutines at once.
 	OnRefused func(Refusal)
@@ -52,6 +67,11 @@ type EntityB struct {
 	keys   *keyring          // set by start
 	err    error             // set by start
 }
+
+// ErrTurnedAway is wrapped by the reason of a Refusal that says nothing about
+// the peer's key: there were too many handshakes under way, or too many of its
+// source had failed. The peer just sees the connection closed.
+var ErrTurnedAway = errors.New("saef: turned away")
 
 // Refusal says why a handshake failed. What the peer got to know is less: one
 // alert for all kinds of wrong keys.
@@ -121,15 +141,45 @@ func (b *EntityB) serverConfig() *tlspsk.Config {
 	return &config
 }
 
-// identityKey is the context key under which a handshake's psk_identity leaves
-// getPSK, for Refusal: a connection that failed doesn't tell it.
-type identityKey struct{}
+// admission is who may begin a handshake on a listener.
+func (b *EntityB) admission() admission.Config {
+	c := admission.Config{
+		Total:     max(0, b.MaxHandshakes),
+		PerSource: max(0, b.MaxHandshakesPerSource),
+		Failures:  admission.Rate{Burst: b.MaxFailures, PerSecond: float64(b.FailuresPerSecond)},
+	}
+	if c.Total == 0 {
+		c.Total = defaultMaxHandshakes
+	}
+	if b.MaxFailures == 0 {
+		c.Failures.Burst = 4 * c.Total
+	}
+	if b.FailuresPerSecond == 0 {
+		c.Failures.PerSecond = defaultFailuresPerSecond
+	}
+	if b.MaxFailures < 0 || b.FailuresPerSecond < 0 {
+		c.Failures = admission.Rate{}
+	}
+	return c
+}
+
+// An attempt is what a handshake leaves behind for the listener, also when it
+// fails. Only the handshake's goroutine touches it.
+type attempt struct {
+	identity string // as it came
+	excused  bool   // failed for a reason that is not the peer's
+	place    *admission.Handshake
+}
+
+// attemptKey is the context key of a *attempt.
+type attemptKey struct{}
 
 func (b *EntityB) getPSK(ctx context.Context, req *tlspsk.PSKRequest) (*tlspsk.PSK, error) {
-	if identity, ok := ctx.Value(identityKey{}).(*string); ok {
-		*identity = string(req.Identity)
+	e, err := b.keys.lookUp(ctx, req.Identity, admission.Source(req.RemoteAddr))
+	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
+		a.identity = string(req.Identity)
+		a.excused = err != nil && !errors.Is(err, tlspsk.ErrUnknownIdentity) && !errors.Is(err, errLimited)
 	}
-	e, err := b.keys.lookUp(ctx, req.Identity, sourceOf(req.RemoteAddr))
 	if err != nil {
 		return nil, err
 	}
@@ -139,13 +189,18 @@ func (b *EntityB) getPSK(ctx context.Context, req *tlspsk.PSKRequest) (*tlspsk.P
 // verifyNotExpired fails the handshake of a Kc that expired on the way: the
 // peer chooses how long that takes, within the timeout. To the peer that is what
 // any expired key is.
-func verifyNotExpired(_ context.Context, cs *tlspsk.ConnectionState) error {
+func verifyNotExpired(ctx context.Context, cs *tlspsk.ConnectionState) error {
 	e, ok := cs.PSKData.(*keyEntry)
 	if !ok {
 		return errors.New("saef: a session without an association") // can't be
 	}
 	if e.expired(time.Now()) {
 		return fmt.Errorf("%w: %w", tlspsk.AlertBadRecordMAC, errExpired(e))
+	}
+	// The peer has proved its key, and is not shed any more while the
+	// application takes its time to accept.
+	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok && !a.place.Commit() {
+		return ErrTurnedAway
 	}
 	return nil
 }

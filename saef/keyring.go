@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/onem2m-maf/maf/internal/admission"
 	"github.com/onem2m-maf/maf/internal/keyapi"
 	"github.com/onem2m-maf/maf/internal/keyapi/keyclient"
 	"github.com/onem2m-maf/maf/internal/secret"
@@ -31,7 +32,15 @@ const (
 	downFor = time.Second
 	// evictionSample is how many entries are looked at to find one to drop.
 	evictionSample = 8
+	// maxSources is how many sources are remembered for what they asked.
+	maxSources = 4096
 )
+
+// askRate bounds the questions to the MAF that one source of handshakes causes:
+// those under way, or answered with "no such key". A question that finds a key is
+// given back: a fleet of devices behind one address must get in, while someone
+// who makes up KcIds must not turn Entity B into a flood upon the MAF.
+func askRate() admission.Rate { return admission.Rate{Burst: 32, PerSecond: 4} }
 
 // A keySource fetches keys from MAFs: *keyclient.Client.
 type keySource interface {
@@ -44,13 +53,21 @@ type keySource interface {
 // others at the MAF.
 type keyring struct {
 	source  keySource
-	fetches flights[onem2m.KcID, *keyEntry]
-	limit   limiter
+	fetches flights[question, *keyEntry]
+	asked   admission.Buckets
 
 	mu     sync.Mutex
 	keys   map[onem2m.KcID]*keyEntry // guarded by mu
 	absent map[onem2m.KcID]time.Time // KcIds that a MAF doesn't have, until when; guarded by mu
 	down   map[onem2m.FQDN]outage    // guarded by mu
+}
+
+// A question is a KcId and the source that named it. Sources don't share the
+// answers to theirs: a device must not suffer from a stranger's who names the
+// same KcId and has asked too much.
+type question struct {
+	id   onem2m.KcID
+	from netip.Prefix
 }
 
 // A keyEntry is immutable.
@@ -70,6 +87,7 @@ type outage struct {
 func newKeyring(source keySource) *keyring {
 	return &keyring{
 		source: source,
+		asked:  admission.Buckets{Rate: askRate(), Max: maxSources},
 		keys:   make(map[onem2m.KcID]*keyEntry),
 		absent: make(map[onem2m.KcID]time.Time),
 		down:   make(map[onem2m.FQDN]outage),
@@ -97,8 +115,9 @@ func (k *keyring) lookUp(ctx context.Context, identity []byte, from netip.Prefix
 	if e, err := k.kept(id, time.Now()); e != nil || err != nil {
 		return e, err
 	}
-	return k.fetches.do(ctx, id, func(ctx context.Context) (*keyEntry, error) {
-		return k.fetch(ctx, id, from)
+	q := question{id, from}
+	return k.fetches.do(ctx, q, func(ctx context.Context) (*keyEntry, error) {
+		return k.fetch(ctx, q)
 	})
 }
 
@@ -131,14 +150,14 @@ func errExpired(e *keyEntry) error {
 }
 
 // fetch asks the MAF.
-func (k *keyring) fetch(ctx context.Context, id onem2m.KcID, from netip.Prefix) (*keyEntry, error) {
-	if !k.limit.take(from) {
+func (k *keyring) fetch(ctx context.Context, q question) (*keyEntry, error) {
+	if !k.asked.Take(q.from) {
 		return nil, errLimited
 	}
 	asked := time.Now()
-	key, err := k.source.Get(ctx, id)
+	key, err := k.source.Get(ctx, q.id)
 	if err == nil {
-		k.limit.giveBack(from)
+		k.asked.GiveBack(q.from)
 		e := entryFor(key, asked)
 		k.keep(e)
 		return e, nil
@@ -146,11 +165,11 @@ func (k *keyring) fetch(ctx context.Context, id onem2m.KcID, from netip.Prefix) 
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if errors.Is(err, keyclient.ErrNotFound) {
-		k.setAbsent(id, time.Now())
+		k.setAbsent(q.id, time.Now())
 		return nil, fmt.Errorf("%w: %w", tlspsk.ErrUnknownIdentity, err)
 	}
-	k.limit.giveBack(from)                                             // not the source's fault
-	k.down[id.FQDN] = outage{until: time.Now().Add(downFor), err: err} // bounded by the MAFs that are configured
+	k.asked.GiveBack(q.from)                                             // not the source's fault
+	k.down[q.id.FQDN] = outage{until: time.Now().Add(downFor), err: err} // bounded by the MAFs that are configured
 	return nil, err
 }
 

@@ -43,10 +43,19 @@ func (s *source) Get(ctx context.Context, id onem2m.KcID) (*keyapi.Key, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err != nil {
 		return nil, s.err
 	}
 	return &keyapi.Key{KcID: id, Kc: NewSecret(make([]byte, 32)), Lifetime: s.lifetime, KmID: meter, SUID: onem2m.SUIDSAEF}, nil
+}
+
+// answer changes the answer while questions are being asked.
+func (s *source) answer(err error, lifetime time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err, s.lifetime = err, lifetime
 }
 
 func (s *source) count() int {
@@ -202,14 +211,14 @@ func TestFlood(t *testing.T) {
 			}
 		}
 		flood(1000)
-		if n := s.count(); n != askBurst {
+		if n := s.count(); n != askRate().Burst {
 			t.Errorf("asked %d times at once", n)
 		}
 		for range 100 {
 			time.Sleep(time.Second)
 			flood(100)
 		}
-		if n := s.count(); n != askBurst+100*askPerSecond {
+		if n := s.count(); n != askRate().Burst+100*int(askRate().PerSecond) {
 			t.Errorf("asked %d times in 100 s", n)
 		}
 		// Keys that we have are not questions, and other sources ask on.
@@ -220,6 +229,32 @@ func TestFlood(t *testing.T) {
 		s.err, s.lifetime = nil, time.Hour
 		if _, err := k.lookUp(t.Context(), identity(1<<41), netip.MustParsePrefix("192.0.2.2/32")); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestStrangersQuestion: who has asked too much does not spoil it for the owner
+// of a KcId by naming that at the same time.
+func TestStrangersQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{err: keyclient.ErrNotFound, delay: time.Second}
+		k := newKeyring(s)
+		stranger := netip.MustParsePrefix("192.0.2.66/32")
+		for n := range askRate().Burst {
+			go k.lookUp(context.Background(), identity(n), stranger)
+		}
+		synctest.Wait()
+		s.answer(nil, time.Hour)
+		refused := make(chan error, 1)
+		go func() {
+			_, err := k.lookUp(context.Background(), identity(1<<40), stranger)
+			refused <- err
+		}()
+		if _, err := k.lookUp(t.Context(), identity(1<<40), here); err != nil {
+			t.Error(err)
+		}
+		if err := <-refused; !errors.Is(err, errLimited) {
+			t.Errorf("the stranger: %v", err)
 		}
 	})
 }
@@ -236,17 +271,17 @@ func TestFleet(t *testing.T) {
 			}
 		}
 		s.delay, s.err = time.Second, keyclient.ErrUnavailable
-		for n := range 2 * askBurst {
-			if n == askBurst { // the MAF is back
+		for n := range 2 * askRate().Burst {
+			if n == askRate().Burst { // the MAF is back
 				synctest.Wait()
 				time.Sleep(s.delay + downFor)
-				s.err = nil
+				s.answer(nil, time.Hour)
 			}
 			go k.lookUp(context.Background(), identity(1000+n), here)
 		}
 		time.Sleep(s.delay)
 		synctest.Wait()
-		if n := s.count(); n != 1000+2*askBurst {
+		if n := s.count(); n != 1000+2*askRate().Burst {
 			t.Errorf("asked %d times", n)
 		}
 	})
@@ -260,8 +295,8 @@ func TestBoundedMemory(t *testing.T) {
 			from := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 32)
 			k.lookUp(t.Context(), identity(n), from)
 		}
-		if s.count() != 3*maxAbsent || len(k.absent) != maxAbsent || len(k.limit.buckets) != maxSources {
-			t.Errorf("%d questions, %d KcIds and %d sources are remembered", s.count(), len(k.absent), len(k.limit.buckets))
+		if s.count() != 3*maxAbsent || len(k.absent) != maxAbsent || k.asked.Len() != maxSources {
+			t.Errorf("%d questions, %d KcIds and %d sources are remembered", s.count(), len(k.absent), k.asked.Len())
 		}
 		// Keys that are over make room for others before they fill anything up.
 		s.err, s.lifetime = nil, time.Second
@@ -285,26 +320,6 @@ func TestMakeRoom(t *testing.T) {
 	}
 	if len(m) != 100 || !m[999] {
 		t.Errorf("%d entries", len(m))
-	}
-}
-
-func TestSourceOf(t *testing.T) {
-	for _, c := range []struct {
-		addr net.Addr
-		want string
-	}{
-		{&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, "192.0.2.1/32"},
-		{&net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 2}, "192.0.2.1/32"},
-		{&net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.1")}, "192.0.2.1/32"},
-		{&net.UDPAddr{IP: net.ParseIP("2001:db8:1:2:3:4:5:6")}, "2001:db8:1:2::/64"},
-		{&net.UDPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}, "fe80::/64"},
-		{&net.TCPAddr{}, "invalid Prefix"},
-		{&net.UnixAddr{Name: "x"}, "invalid Prefix"},
-		{nil, "invalid Prefix"},
-	} {
-		if got := sourceOf(c.addr).String(); got != c.want {
-			t.Errorf("%v is of %s, not %s", c.addr, got, c.want)
-		}
 	}
 }
 

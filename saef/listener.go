@@ -2,9 +2,11 @@ package saef
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync"
 
+	"github.com/onem2m-maf/maf/internal/admission"
 	"github.com/onem2m-maf/maf/tlspsk"
 )
 
@@ -16,9 +18,9 @@ import (
 type Listener struct {
 	inner    net.Listener
 	b        *EntityB
+	gate     *admission.Gate
 	accepted chan *Conn
 	failed   chan error
-	places   chan struct{} // one element for each handshake under way
 
 	ctx    context.Context // ends with the listener
 	cancel context.CancelFunc
@@ -26,16 +28,12 @@ type Listener struct {
 }
 
 func newListener(inner net.Listener, b *EntityB) *Listener {
-	places := b.MaxHandshakes
-	if places <= 0 {
-		places = defaultMaxHandshakes
-	}
 	l := &Listener{
 		inner:    inner,
 		b:        b,
+		gate:     admission.NewGate(b.admission()),
 		accepted: make(chan *Conn),
 		failed:   make(chan error),
-		places:   make(chan struct{}, places),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.all.Go(l.acceptLoop)
@@ -84,20 +82,11 @@ func (l *Listener) Close() error {
 // acceptLoop begins a handshake with everyone who connects.
 func (l *Listener) acceptLoop() {
 	for {
-		select {
-		case l.places <- struct{}{}:
-		case <-l.ctx.Done():
-			return
-		}
 		c, err := l.inner.Accept()
 		if err == nil {
-			l.all.Go(func() {
-				defer func() { <-l.places }()
-				l.handshake(c.(*tlspsk.Conn))
-			})
+			l.begin(c.(*tlspsk.Conn))
 			continue
 		}
-		<-l.places
 		// Such as too many open files. It is the caller's to judge, and until
 		// the caller comes for it we don't try again.
 		select {
@@ -108,15 +97,33 @@ func (l *Listener) acceptLoop() {
 	}
 }
 
-func (l *Listener) handshake(c *tlspsk.Conn) {
-	var identity string
-	ctx := context.WithValue(l.ctx, identityKey{}, &identity)
+// begin starts a handshake, if the peer may begin one.
+func (l *Listener) begin(c *tlspsk.Conn) {
+	ctx, cut := context.WithCancelCause(l.ctx)
+	place, err := l.gate.Enter(admission.Source(c.RemoteAddr()), func() { cut(ErrTurnedAway) })
+	if err != nil {
+		cut(nil)
+		c.Close()
+		l.refused(c, "", fmt.Errorf("%w: %w", ErrTurnedAway, err))
+		return
+	}
+	l.all.Go(func() {
+		defer cut(nil)
+		a := attempt{place: place}
+		err := l.handshake(context.WithValue(ctx, attemptKey{}, &a), c)
+		place.Leave(err != nil && !a.excused && l.ctx.Err() == nil)
+		if err != nil {
+			l.refused(c, a.identity, err)
+		}
+	})
+}
+
+// handshake does a handshake and hands the association to Accept. An error is
+// the handshake's.
+func (l *Listener) handshake(ctx context.Context, c *tlspsk.Conn) error {
 	if err := c.HandshakeContext(ctx); err != nil {
 		c.Close()
-		if l.b.OnRefused != nil && l.ctx.Err() == nil {
-			l.b.OnRefused(Refusal{c.RemoteAddr(), identity, err})
-		}
-		return
+		return err
 	}
 	e := c.ConnectionState().PSKData.(*keyEntry) // verifyNotExpired has seen to it
 	select {
@@ -124,4 +131,28 @@ func (l *Listener) handshake(c *tlspsk.Conn) {
 	case <-l.ctx.Done():
 		c.Close()
 	}
+	return nil
 }
+
+func (l *Listener) refused(c *tlspsk.Conn, identity string, err error) {
+	if l.b.OnRefused != nil && l.ctx.Err() == nil {
+		l.b.OnRefused(Refusal{c.RemoteAddr(), identity, err})
+	}
+}
+
+// HandshakeStats are a listener's counters.
+type HandshakeStats struct {
+	// UnderWay is how many handshakes are under way now, or done and waiting for
+	// Accept; Peak is the most that ever were.
+	UnderWay, Peak int
+	// What follows only grows. Admitted handshakes succeed, fail, are shed to
+	// make room for others, or end for a reason that is not the peer's, such as
+	// a MAF that can't be reached.
+	Admitted, Failed, Shed uint64
+	// Turned away before a handshake: too many of their source had failed, or
+	// were under way.
+	RefusedFailing, RefusedCrowded uint64
+}
+
+// Stats returns the counters as they are now.
+func (l *Listener) Stats() HandshakeStats { return HandshakeStats(l.gate.Stats()) }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onem2m-maf/maf/internal/admission"
 	"github.com/onem2m-maf/maf/internal/keyapi/keyclient"
 	"github.com/onem2m-maf/maf/onem2m"
 	"github.com/onem2m-maf/maf/tlspsk"
@@ -294,43 +295,140 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// TestSlowPeers: those who don't go on with their handshake are in nobody's way
-// until there are too many of them, and then only as long as they stay.
+// TestSlowPeers: those who don't go on with their handshake, however many they
+// are, keep nobody out and lose their place to whoever comes.
 func TestSlowPeers(t *testing.T) {
 	m := newMAF(t)
-	b, _ := m.entityB(t, inCSE)
+	b, refusals := m.entityB(t, inCSE)
 	b.MaxHandshakes = 5
-	addr, associations := listen(t, b, "tcp")
-	d := m.device()
+	listener, err := b.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
 	var idle []net.Conn
-	connect := func() {
-		c, err := net.Dial("tcp", addr)
+	for range 4 * b.MaxHandshakes {
+		c, err := net.Dial("tcp", listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer c.Close()
 		idle = append(idle, c)
 	}
-	for range b.MaxHandshakes - 1 {
-		connect()
-	}
-	dial(t, d, "tcp", addr)
-	<-associations
-	connect()
-	done := make(chan error)
-	go func() {
-		c, err := d.Dial(context.Background(), "tcp", addr)
-		if err == nil {
-			c.Close()
+	for range 3 * b.MaxHandshakes {
+		c, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
 		}
-		done <- err
-	}()
-	for _, c := range idle {
-		c.Close()
+		defer c.Close()
+		idle = append(idle, c)
+		conn, err := m.device().Dial(t.Context(), "tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		accepted, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer accepted.Close()
 	}
-	if err := <-done; err != nil {
-		t.Error(err)
+	shed := len(idle) - b.MaxHandshakes
+	for range shed {
+		if r := <-refusals; !errors.Is(r.Err, ErrTurnedAway) || r.Identity != "" {
+			t.Errorf("%+v", r)
+		}
 	}
+	s := listener.Stats()
+	if s.Shed < uint64(shed) || s.UnderWay > b.MaxHandshakes || s.Peak > b.MaxHandshakes+1 || s.Failed != 0 {
+		t.Errorf("%+v, with %d idle", s, len(idle))
+	}
+}
+
+// TestFailingSource: a source whose handshakes fail on and on is turned away
+// before the next, until some are forgiven; a MAF that is down is not its fault.
+func TestFailingSource(t *testing.T) {
+	m := newMAF(t)
+	b, refusals := m.entityB(t, inCSE)
+	b.MaxFailures, b.FailuresPerSecond = 3, 1
+	addr, associations := listen(t, b, "tcp")
+	bad := impatient()
+	bad.Identity, bad.Key = []byte("nobody"), []byte("none")
+	failures := 0
+	for turnedAway := false; !turnedAway; {
+		_, err := tlspsk.Dial("tcp", addr, bad)
+		if err == nil {
+			t.Fatal("got in")
+		}
+		if r := <-refusals; errors.Is(r.Err, ErrTurnedAway) {
+			turnedAway = true
+			if refusesKey(err) {
+				t.Errorf("who is turned away takes it for a refusal of the key: %v", err)
+			}
+		} else {
+			failures++
+		}
+	}
+	if failures < b.MaxFailures || failures > b.MaxFailures+5 { // it may take seconds here
+		t.Errorf("%d handshakes failed, the limit is %d", failures, b.MaxFailures)
+	}
+	d := m.device()
+	conn, err := d.Dial(t.Context(), "tcp", addr)
+	for try := 0; err != nil && try < 100; try++ { // forgiven in a second
+		if refusesKey(err) {
+			t.Errorf("the device takes it for a refusal of its key: %v", err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		conn, err = d.Dial(t.Context(), "tcp", addr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
 	<-associations
+}
+
+// TestNotItsFault: handshakes that fail because the MAF is down count against
+// nobody.
+func TestNotItsFault(t *testing.T) {
+	m := newMAF(t)
+	b, refusals := m.entityB(t, inCSE)
+	b.MaxFailures, b.FailuresPerSecond = 3, 1
+	addr, _ := listen(t, b, "tcp")
+	key, err := m.device().Handshake(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.stopKeyAPI()
+	for range 20 {
+		config := impatient()
+		config.Identity, config.Key = []byte(key.KcID.String()), key.Kc.Bytes()
+		if _, err := tlspsk.Dial("tcp", addr, config); alertOf(t, err) != tlspsk.AlertInternalError {
+			t.Errorf("the device gets %v", err)
+		}
+		if r := <-refusals; !errors.Is(r.Err, keyclient.ErrUnavailable) {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// TestAdmission: what the fields mean.
+func TestAdmission(t *testing.T) {
+	type rate = admission.Rate
+	for _, c := range []struct {
+		b    *EntityB
+		want admission.Config
+	}{
+		{&EntityB{}, admission.Config{Total: 4096, Failures: rate{Burst: 16384, PerSecond: 50}}},
+		{&EntityB{MaxHandshakes: 10, MaxHandshakesPerSource: 2}, admission.Config{Total: 10, PerSource: 2, Failures: rate{Burst: 40, PerSecond: 50}}},
+		{&EntityB{MaxFailures: 5, FailuresPerSecond: 1}, admission.Config{Total: 4096, Failures: rate{Burst: 5, PerSecond: 1}}},
+		{&EntityB{MaxFailures: -1}, admission.Config{Total: 4096}},
+		{&EntityB{FailuresPerSecond: -1}, admission.Config{Total: 4096}},
+	} {
+		if got := c.b.admission(); got != c.want {
+			t.Errorf("%+v, want %+v", got, c.want)
+		}
+	}
 }
 
 func TestListenerClose(t *testing.T) {
