@@ -111,7 +111,11 @@ func (h *handshaker) readFinished(fromClient bool) error {
 	if raw[0] != wire.TypeFinished {
 		return fail(AlertUnexpectedMessage, "handshake message of type %d instead of Finished", raw[0])
 	}
-	if suite.Equal(raw[h.t.headerLen():], want) != 1 {
+	got := raw[h.t.headerLen():]
+	if len(got) != len(want) {
+		return fail(AlertDecodeError, "Finished of %d octets", len(got))
+	}
+	if suite.Equal(got, want) != 1 {
 		return fail(AlertDecryptError, "Finished does not verify")
 	}
 	h.transcript.add(raw)

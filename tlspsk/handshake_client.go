@@ -138,6 +138,9 @@ func (h *handshaker) takeExtensions(hello *wire.ClientHello, e *wire.Extensions)
 		e.EncryptThenMAC && !h.suite.CBC() { // RFC 7366 section 3
 		return fail(AlertIllegalParameter, "the server's extensions contradict ours or its suite")
 	}
+	if e.PointFormats && !e.Uncompressed {
+		return fail(AlertIllegalParameter, "the server does not take uncompressed points") // RFC 8422 section 5.2
+	}
 	if len(e.RenegotiationInfo) != 0 {
 		return fail(AlertHandshakeFailure, "renegotiation_info is not empty in a first handshake") // RFC 5746 section 3.4
 	}

@@ -121,8 +121,11 @@ func (s *stream) checkHeader(h wire.RecordHeader) error {
 	if !s.in.sawRecord {
 		// The first record tells a peer of another protocol. The version of a
 		// ClientHello's record may be an older one (RFC 5246 appendix E.1).
-		if h.Type != wire.Handshake && h.Type != wire.Alert || h.Version>>8 != wire.VersionTLS12>>8 {
+		if h.Version>>8 != wire.VersionTLS12>>8 {
 			return fail(AlertProtocolVersion, "the first octets are no TLS record")
+		}
+		if h.Type != wire.Handshake && h.Type != wire.Alert {
+			return fail(AlertUnexpectedMessage, "the first record is of type %d", h.Type)
 		}
 	} else if h.Version != wire.VersionTLS12 {
 		return fail(AlertProtocolVersion, "record of version 0x%04x", h.Version)
