@@ -55,6 +55,11 @@ func benchmarkHandshake(b *testing.B, goroutines int, cached bool) {
 		identities[i] = []byte(ids[i].String())
 	}
 	addAll(b, m, ids)
+	for _, identity := range identities { // fills the cache
+		if _, err := m.MasterKey(ctx, identity, ""); err != nil {
+			b.Fatal(err)
+		}
+	}
 	var n atomic.Int64
 	handshake := func() error {
 		i := n.Add(1)

@@ -6,6 +6,8 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -127,4 +129,69 @@ func fillClients(tb testing.TB, path string, n int) {
 	if err := tx.Commit(); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// BenchmarkOpen is a restart: the index of live keys is made anew.
+func BenchmarkOpen(b *testing.B) {
+	const keys = 300_000
+	path := filepath.Join(b.TempDir(), "maf.db")
+	fillClients(b, path, 0)
+	raw, err := sql.Open("sqlite", path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := raw.Exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < ?)
+		INSERT INTO kc (relative, km_id, uid, id_b, expires, sealed_kc)
+		SELECT randomblob(16), 'meter7@maf.example.com', 1, '//sp.example.com/in-cse', i, randomblob(77) FROM n`, keys); err != nil {
+		b.Fatal(err)
+	}
+	raw.Close()
+	var before, after runtime.MemStats
+	for b.Loop() {
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		db := open(b, path, Options{})
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		db.Close()
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/keys, "heap-B/key")
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/keys, "us/key")
+}
+
+// BenchmarkPurge removes keys that expired, as they do, roughly in the order in
+// which they came.
+func BenchmarkPurge(b *testing.B) {
+	db := open(b, filepath.Join(b.TempDir(), "maf.db"), Options{CommitInterval: -1})
+	const keys = 20_000
+	total := 0
+	var spent time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		var wg sync.WaitGroup
+		for range keys / 100 {
+			wg.Go(func() {
+				for n := range 100 {
+					if err := db.Keys().Commit(context.Background(), benchKey(n)); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		b.StartTimer()
+		before := cpuTime()
+		for {
+			n, done, err := db.Keys().Purge(context.Background(), time.Now().Add(48*time.Hour))
+			if err != nil {
+				b.Fatal(err)
+			}
+			total += n
+			if done {
+				break
+			}
+		}
+		spent += cpuTime() - before
+	}
+	b.ReportMetric(float64(spent.Nanoseconds())/1e3/float64(total), "cpu-us/key")
 }

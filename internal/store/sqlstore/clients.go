@@ -101,7 +101,7 @@ func (s clients) Get(ctx context.Context, id onem2m.KmID) (store.Client, error) 
 		return c, nil
 	}
 	l := &lookup{id: id}
-	if err := s.db.lookups.do(ctx, l); err != nil {
+	if err := s.db.reader.do(ctx, l); err != nil {
 		return store.Client{}, err
 	}
 	return l.client, l.err
@@ -119,41 +119,72 @@ const (
 	lookupInterval = 2 * time.Millisecond
 )
 
-// startLookups starts the combiner for Get. When a million devices come back
-// after a blackout, none is in the cache, and a query for each would cost three
-// times of what they cost together.
-func (db *DB) startLookups(ctx context.Context) (err error) {
-	conn, err := db.read.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	db.lookupConn = conn
-	query := "SELECT " + clientColumns + " FROM client WHERE km_id "
-	one, err := conn.PrepareContext(ctx, query+"= ?")
-	if err != nil {
-		return err
-	}
-	many, err := conn.PrepareContext(ctx, query+"IN (?"+strings.Repeat(", ?", lookupBatch-1)+")")
-	if err != nil {
-		return err
-	}
-	db.lookups = newCombiner(groupLimit, lookupInterval, func(group []*lookup) {
-		for len(group) > 0 {
-			n := min(lookupBatch, len(group))
-			if n == 1 {
-				db.lookUp(one, 1, group[:1])
-			} else {
-				db.lookUp(many, lookupBatch, group[:n])
-			}
-			group = group[n:]
+// A reader answers Get. It has a connection of its own, and combines what waits:
+// when a million devices come back after a blackout, none is in the cache, and a
+// query for each would cost twice what they cost together.
+type reader struct {
+	*combiner[lookup]
+	db   *DB
+	conn *sql.Conn
+	one  *sql.Stmt // asks for one client
+	many *sql.Stmt // asks for up to lookupBatch
+}
+
+func newReader(ctx context.Context, db *DB) (_ *reader, err error) {
+	r := &reader{db: db}
+	defer func() {
+		if err != nil {
+			r.release()
 		}
-	})
-	return nil
+	}()
+	if r.conn, err = db.read.Conn(ctx); err != nil {
+		return nil, err
+	}
+	query := "SELECT " + clientColumns + " FROM client WHERE km_id "
+	if r.one, err = r.conn.PrepareContext(ctx, query+"= ?"); err != nil {
+		return nil, err
+	}
+	if r.many, err = r.conn.PrepareContext(ctx, query+"IN (?"+strings.Repeat(", ?", lookupBatch-1)+")"); err != nil {
+		return nil, err
+	}
+	r.combiner = newCombiner(groupLimit, lookupInterval, r.lookUpAll)
+	return r, nil
+}
+
+// close answers what was asked, and ends.
+func (r *reader) close() {
+	r.combiner.close()
+	r.release()
+}
+
+// release gives the connection back. Statements on a sql.Conn are not closed
+// with it.
+func (r *reader) release() {
+	for _, stmt := range []*sql.Stmt{r.one, r.many} {
+		if stmt != nil {
+			stmt.Close()
+		}
+	}
+	if r.conn != nil {
+		r.conn.Close()
+	}
+}
+
+func (r *reader) lookUpAll(group []*lookup) {
+	for len(group) > 0 {
+		n := min(lookupBatch, len(group))
+		if n == 1 {
+			r.lookUp(r.one, 1, group[:1])
+		} else {
+			r.lookUp(r.many, lookupBatch, group[:n])
+		}
+		group = group[n:]
+	}
 }
 
 // lookUp answers the lookups with one query, whose statement takes so many
 // parameters.
-func (db *DB) lookUp(stmt *sql.Stmt, parameters int, batch []*lookup) {
+func (r *reader) lookUp(stmt *sql.Stmt, parameters int, batch []*lookup) {
 	args := make([]any, parameters) // those that are left over stay NULL, which nothing equals
 	byID := make(map[string][]*lookup, len(batch))
 	for i, l := range batch {
@@ -161,12 +192,12 @@ func (db *DB) lookUp(stmt *sql.Stmt, parameters int, batch []*lookup) {
 		args[i], byID[id] = id, append(byID[id], l)
 		l.err = store.ErrNotFound
 	}
-	ticket := db.cache.ticket()
+	ticket := r.db.cache.ticket()
 	rows, err := stmt.QueryContext(context.Background(), args...)
 	if err == nil {
 		err = eachClient(rows, func(id string, c store.Client, err error) {
 			if err == nil {
-				db.cache.put(ticket, c)
+				r.db.cache.put(ticket, c)
 			}
 			for _, l := range byID[id] {
 				l.client, l.err = c, err

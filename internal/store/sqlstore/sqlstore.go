@@ -91,11 +91,9 @@ type DB struct {
 	write  *sql.DB // one connection, which is the writer's
 	read   *sql.DB
 	writer *writer
+	reader *reader
 	index  *keyIndex
 	cache  *clientCache
-	// lookups combines the queries for clients, on a connection of its own.
-	lookups    *combiner[lookup]
-	lookupConn *sql.Conn
 }
 
 // Open opens the store at path and creates it when it isn't there; the folder
@@ -130,7 +128,10 @@ func Open(ctx context.Context, path string, o Options) (_ *DB, err error) {
 	if db.writer, err = newWriter(ctx, db, o.CommitInterval); err != nil {
 		return nil, err
 	}
-	return db, db.startLookups(ctx)
+	if db.reader, err = newReader(ctx, db); err != nil {
+		return nil, err
+	}
+	return db, nil
 }
 
 // Clients returns the role that keeps clients.
@@ -145,11 +146,8 @@ func (db *DB) Close() error {
 	if db.writer != nil {
 		db.writer.close()
 	}
-	if db.lookups != nil {
-		db.lookups.close()
-	}
-	if db.lookupConn != nil {
-		db.lookupConn.Close()
+	if db.reader != nil {
+		db.reader.close()
 	}
 	var errs []error
 	for _, pool := range []*sql.DB{db.read, db.write} {

@@ -446,3 +446,19 @@ func TestCloseFinishesCommits(t *testing.T) {
 		}
 	}
 }
+
+// After Close, everything stands in the one file: it can be copied as it is.
+func TestCloseLeavesOneFile(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, filepath.Join(dir, "maf.db"), Options{})
+	if err := errors.Join(together(db, benchKeys(100))...); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 || entries[0].Name() != "maf.db" || entries[1].Name() != "maf.db.lock" {
+		t.Errorf("the folder holds %v (%v)", entries, err)
+	}
+}

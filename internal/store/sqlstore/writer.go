@@ -33,18 +33,14 @@ type change struct {
 	err error
 }
 
-func newWriter(ctx context.Context, db *DB, interval time.Duration) (_ *writer, err error) {
+func newWriter(ctx context.Context, db *DB, interval time.Duration) (*writer, error) {
 	conn, err := db.write.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			conn.Close()
-		}
-	}()
 	w := &writer{db: db, conn: conn}
-	if w.insert, err = prepareInserts(ctx, conn); err != nil {
+	if w.insert, err = prepareInserts(conn); err != nil {
+		w.release()
 		return nil, err
 	}
 	w.combiner = newCombiner(groupLimit, interval, w.transact)
@@ -54,6 +50,18 @@ func newWriter(ctx context.Context, db *DB, interval time.Duration) (_ *writer, 
 // close makes the changes that were asked for, and ends.
 func (w *writer) close() {
 	w.combiner.close()
+	w.release()
+}
+
+// release gives the connection back. A statement left on it would keep SQLite
+// from closing the files, and so from moving the log into the database.
+func (w *writer) release() {
+	w.conn.Raw(func(any) error {
+		for _, i := range w.insert {
+			i.stmt.Close()
+		}
+		return nil
+	})
 	w.conn.Close()
 }
 
