@@ -45,20 +45,49 @@ func pionID(name string) dtls.CipherSuiteID {
 	return 0
 }
 
-func pionConfig(o peers.Options) *dtls.Config {
-	config := &dtls.Config{
-		PSKIdentityHint: o.Identity,
-		ServerName:      o.ServerName,
-		MTU:             o.MTU,
-		PSK:             func([]byte) ([]byte, error) { return o.PSK, nil },
+// pionOptions is what pion's client and server have in common.
+func pionOptions(o peers.Options) []dtls.Option {
+	var suites []dtls.CipherSuiteID
+	for _, name := range o.Suites {
+		suites = append(suites, pionID(name))
+	}
+	list := []dtls.Option{
+		dtls.WithCipherSuites(suites...),
+		dtls.WithPSK(func([]byte) ([]byte, error) { return o.PSK, nil }),
 	}
 	if o.NoEMS {
-		config.ExtendedMasterSecret = dtls.DisableExtendedMasterSecret
+		list = append(list, dtls.WithExtendedMasterSecret(dtls.DisableExtendedMasterSecret))
 	}
-	for _, name := range o.Suites {
-		config.CipherSuites = append(config.CipherSuites, pionID(name))
+	if o.MTU > 0 {
+		list = append(list, dtls.WithMTU(o.MTU))
 	}
-	return config
+	return list
+}
+
+func pionDial(o peers.Options, more ...dtls.ClientOption) (*dtls.Conn, error) {
+	addr, err := net.ResolveUDPAddr("udp", o.Addr)
+	if err != nil {
+		return nil, err
+	}
+	list := []dtls.ClientOption{dtls.WithPSKIdentityHint(o.Identity), dtls.WithServerName(o.ServerName)}
+	for _, option := range pionOptions(o) {
+		list = append(list, option)
+	}
+	return dtls.DialWithOptions("udp", addr, append(list, more...)...)
+}
+
+func pionListen(o peers.Options, more ...dtls.ServerOption) (net.Listener, error) {
+	var list []dtls.ServerOption
+	for _, option := range pionOptions(o) {
+		list = append(list, option)
+	}
+	list = append(list, dtls.WithPSKIdentityHint([]byte(o.Hint)), dtls.WithPSK(func(identity []byte) ([]byte, error) {
+		if string(identity) != string(o.Identity) {
+			return nil, errors.New("unknown identity")
+		}
+		return o.PSK, nil
+	}))
+	return dtls.ListenWithOptions("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, append(list, more...)...)
 }
 
 func pionSuites(t testing.TB, network string) (names []string) {
@@ -66,16 +95,11 @@ func pionSuites(t testing.TB, network string) (names []string) {
 		return nil
 	}
 	for _, name := range allSuites() {
-		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := dtls.Client(pc, pc.LocalAddr(), pionConfig(peers.Options{Suites: []string{name}, Identity: []byte("i"), PSK: []byte("k")}))
-		if err == nil {
+		c, err := pionDial(peers.Options{Addr: "127.0.0.1:9", Suites: []string{name}, Identity: []byte("i"), PSK: []byte("k")})
+		if err == nil { // it has not sent anything yet
 			names = append(names, name)
 			c.Close()
 		}
-		pc.Close()
 	}
 	return names
 }
@@ -85,12 +109,7 @@ func pionClient(t testing.TB, o peers.Options) func() peers.Report {
 	go func() {
 		var r peers.Report
 		defer func() { result <- r }()
-		addr, err := net.ResolveUDPAddr("udp", o.Addr)
-		if err != nil {
-			pionFailed(&r, err)
-			return
-		}
-		c, err := dtls.Dial("udp", addr, pionConfig(o))
+		c, err := pionDial(o)
 		if err != nil {
 			pionFailed(&r, err)
 			return
@@ -108,15 +127,7 @@ func pionClient(t testing.TB, o peers.Options) func() peers.Report {
 }
 
 func pionServer(t testing.TB, o peers.Options) (string, func() peers.Report) {
-	config := pionConfig(o)
-	config.PSKIdentityHint = []byte(o.Hint)
-	config.PSK = func(identity []byte) ([]byte, error) {
-		if string(identity) != string(o.Identity) {
-			return nil, errors.New("unknown identity")
-		}
-		return o.PSK, nil
-	}
-	ln, err := dtls.Listen("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, config)
+	ln, err := pionListen(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,8 +153,7 @@ func pionServer(t testing.TB, o peers.Options) (string, func() peers.Report) {
 // ID (RFC 9146) then carries it on. Of Debian's libraries none has the extension switched on.
 func TestConnectionID(t *testing.T) {
 	o := peers.Options{Network: "udp", Suites: []string{"TLS_PSK_WITH_AES_128_CCM_8"}, Identity: identity, PSK: key}
-	theirs := pionConfig(o)
-	theirs.ConnectionIDGenerator = dtls.RandomCIDGenerator(8)
+	withID := dtls.WithConnectionIDGenerator(dtls.RandomCIDGenerator(8))
 	ours := cell{foreign: pion(), network: "udp", suite: o.Suites[0]}
 	move := func(c net.Conn, relay *peers.Relay) error {
 		for range 3 {
@@ -159,11 +169,9 @@ func TestConnectionID(t *testing.T) {
 		ours.weServe = true
 		addr, wait := serveOne(t, "udp", ours.config(), pingPong)
 		relay := peers.NewRelay(t, "udp", addr)
-		to, err := net.ResolveUDPAddr("udp", relay.Addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := dtls.Dial("udp", to, theirs)
+		o := o
+		o.Addr = relay.Addr
+		c, err := pionDial(o, withID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +186,7 @@ func TestConnectionID(t *testing.T) {
 	})
 	t.Run("our client", func(t *testing.T) {
 		ours.weServe = false
-		ln, err := dtls.Listen("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, theirs)
+		ln, err := pionListen(o, withID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,10 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 
 const struct suite all_suites[] = {
 	{0x00AE, "TLS_PSK_WITH_AES_128_CBC_SHA256"},
@@ -314,7 +316,9 @@ static int run_server(void) {
 			return 0;
 		}
 		if (fork() == 0) {
+#ifdef __linux__
 			prctl(PR_SET_PDEATHSIG, SIGKILL); /* whoever ends the server ends its children */
+#endif
 			alarm(WATCHDOG);
 			serve(fd);
 			_exit(0);
