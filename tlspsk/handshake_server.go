@@ -263,7 +263,7 @@ func (h *handshaker) lookUp(shared []byte) (unknown, err error) {
 	})
 	switch {
 	case errors.Is(err, ErrUnknownIdentity):
-		return err, h.deriveKeys(decoy, shared)
+		return err, h.deriveDecoyKeys(decoy, shared)
 	case err != nil:
 		return nil, callbackError("GetPSK", err)
 	case len(psk.Key) == 0:

@@ -50,8 +50,7 @@ const (
 	// Rounds is how many rounds must agree.
 	Rounds = 4
 
-	shortPairs = 20_000
-	longPairs  = 1_000_000
+	longFactor = 50
 	warmUp     = 500
 )
 
@@ -60,24 +59,21 @@ const longVariable = "MAF_LONG"
 // Long reports whether MAF_LONG=1 asks for the long form of tests.
 func Long() bool { return os.Getenv(longVariable) == "1" }
 
-func pairsPerRound() int {
-	if Long() {
-		return longPairs
-	}
-	return shortPairs
-}
-
 // A Measure does the operation on an input of the given class, 0 or 1, and
 // returns how long that took. What it does before and after must be the same
 // for both classes, down to the addresses of the input.
 type Measure func(class int) time.Duration
 
 // Examine measures in rounds until one shows no dependency, or Rounds of them
-// show the same.
-func Examine(m Measure) Verdict {
+// show the same. A round has so many pairs, and in the long form 50 times as
+// many.
+func Examine(pairs int, m Measure) Verdict {
+	if Long() {
+		pairs *= longFactor
+	}
 	var v Verdict
 	for range Rounds {
-		v = append(v, round(m, pairsPerRound()))
+		v = append(v, round(m, pairs))
 		if !v.Leaks() {
 			break
 		}

@@ -6,6 +6,8 @@ import (
 	"time"
 )
 
+const testPairs = 20_000
+
 // noise is what a busy machine makes of an operation that takes 1 µs: mostly a
 // little more, sometimes a lot.
 func noise() time.Duration {
@@ -18,7 +20,7 @@ func noise() time.Duration {
 
 // Equal classes pass, whatever the noise.
 func TestEqual(t *testing.T) {
-	if v := Examine(func(int) time.Duration { return noise() }); v.Leaks() {
+	if v := Examine(testPairs, func(int) time.Duration { return noise() }); v.Leaks() {
 		t.Error(v)
 	}
 }
@@ -27,7 +29,7 @@ func TestEqual(t *testing.T) {
 // times as large.
 func TestDifferent(t *testing.T) {
 	for class := range 2 {
-		v := Examine(func(c int) time.Duration {
+		v := Examine(testPairs, func(c int) time.Duration {
 			if c == class {
 				return noise() + 10
 			}
@@ -42,10 +44,11 @@ func TestDifferent(t *testing.T) {
 // Rounds that disagree, such as those of a machine that changes its mind, prove
 // nothing.
 func TestDisagreement(t *testing.T) {
+	t.Setenv(longVariable, "")
 	n := 0
-	v := Examine(func(c int) time.Duration {
+	v := Examine(testPairs, func(c int) time.Duration {
 		n++
-		slow := n / (warmUp + 2*pairsPerRound()) % 2
+		slow := n / (warmUp + 2*testPairs) % 2
 		if c == slow {
 			return noise() + 10
 		}
@@ -59,10 +62,10 @@ func TestDisagreement(t *testing.T) {
 // A clock that is too coarse for the noise does not hide a difference, nor make
 // one up.
 func TestCoarseClock(t *testing.T) {
-	if v := Examine(func(int) time.Duration { return 1000 }); v.Leaks() {
+	if v := Examine(testPairs, func(int) time.Duration { return 1000 }); v.Leaks() {
 		t.Error(v)
 	}
-	if v := Examine(func(c int) time.Duration { return time.Duration(1000 * (c + 1)) }); !v.Leaks() {
+	if v := Examine(testPairs, func(c int) time.Duration { return time.Duration(1000 * (c + 1)) }); !v.Leaks() {
 		t.Error(v)
 	}
 }
