@@ -31,7 +31,14 @@ type HandshakeConfig struct {
 	RequireExtendedMasterSecret bool
 	Timeout                     time.Duration // for a whole handshake
 	IdleTimeout                 time.Duration // for a session after its handshake
-	MaxConcurrent               int           // sessions open at once, per transport
+	// MaxConcurrent is how many handshakes may be under way at once, for each of
+	// TLS and DTLS, and how many sessions may be open after theirs.
+	MaxConcurrent int
+	// MaxPerSource, when not 0, is how many of them may be of one source.
+	MaxPerSource int
+	// FailureBurst is how many handshakes of one source may fail at once, and
+	// FailuresPerSecond in the long run. A burst of 0 sets no limit.
+	FailureBurst, FailuresPerSecond int
 	// ShutdownGrace is how long handshakes in flight may go on when mafd is
 	// told to stop.
 	ShutdownGrace time.Duration
@@ -68,12 +75,14 @@ func Defaults() Config {
 	return Config{
 		FQDNs: []onem2m.FQDN{"maf.localhost"}, // RFC 6761: never leaves the machine
 		Handshake: HandshakeConfig{
-			TLS:           []string{"127.0.0.1:7443"},
-			DTLS:          []string{"127.0.0.1:7443"},
-			Timeout:       30 * time.Second,
-			IdleTimeout:   30 * time.Second,
-			MaxConcurrent: 10_000,
-			ShutdownGrace: 10 * time.Second,
+			TLS:               []string{"127.0.0.1:7443"},
+			DTLS:              []string{"127.0.0.1:7443"},
+			Timeout:           30 * time.Second,
+			IdleTimeout:       30 * time.Second,
+			MaxConcurrent:     10_000,
+			FailureBurst:      20_000,
+			FailuresPerSecond: 50,
+			ShutdownGrace:     10 * time.Second,
 		},
 		Keys: KeysConfig{
 			DefaultLifetime: 24 * time.Hour,
@@ -111,6 +120,9 @@ func (c *Config) settings() map[string]setter {
 		"handshake.timeout":                        durationVar(&h.Timeout, time.Second, 10*time.Minute),
 		"handshake.idle_timeout":                   durationVar(&h.IdleTimeout, time.Second, time.Hour),
 		"handshake.max_concurrent":                 intVar(&h.MaxConcurrent, 1, 10_000_000),
+		"handshake.max_per_source":                 intVar(&h.MaxPerSource, 0, 10_000_000),
+		"handshake.failure_burst":                  intVar(&h.FailureBurst, 0, 10_000_000),
+		"handshake.failures_per_second":            intVar(&h.FailuresPerSecond, 1, 1_000_000),
 		"handshake.shutdown_grace":                 durationVar(&h.ShutdownGrace, 0, 10*time.Minute),
 		"keys.default_lifetime":                    durationVar(&k.DefaultLifetime, time.Second, 10*year),
 		"keys.min_lifetime":                        durationVar(&k.MinLifetime, time.Second, 10*year),

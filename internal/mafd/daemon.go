@@ -16,6 +16,7 @@ import (
 
 	"github.com/onem2m-maf/maf/internal/adminapi"
 	"github.com/onem2m-maf/maf/internal/adminapi/adminserver"
+	"github.com/onem2m-maf/maf/internal/admission"
 	"github.com/onem2m-maf/maf/internal/authority"
 	"github.com/onem2m-maf/maf/internal/keyapi/keyserver"
 	"github.com/onem2m-maf/maf/internal/pki"
@@ -43,6 +44,7 @@ type Daemon struct {
 	db       *database
 	ca       *pki.Authority
 
+	places    connections
 	authority *authority.Authority
 	endpoint  *endpoint
 	keyAPI    *http.Server
@@ -64,7 +66,7 @@ func Start(ctx context.Context, config Config, log *slog.Logger) (*Daemon, error
 	d := &Daemon{config: config, log: log, outcomes: newOutcomeLog(log), failed: make(chan error, 1)}
 	// All sockets are open before the first is served: a start that fails over
 	// a port in use has answered nobody.
-	for _, step := range []func(context.Context) error{d.open, d.wire, d.listen} {
+	for _, step := range []func(context.Context) error{d.fit, d.open, d.wire, d.listen} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, d.release())
 		}
@@ -74,6 +76,27 @@ func Start(ctx context.Context, config Config, log *slog.Logger) (*Daemon, error
 		return nil, errors.Join(err, d.Stop(context.Background()))
 	}
 	return d, nil
+}
+
+// fit finds out how many connections there can be.
+func (d *Daemon) fit(context.Context) error {
+	files, err := openFiles()
+	if err != nil {
+		return err
+	}
+	if d.places, err = fit(files, d.config.Handshake.MaxConcurrent); err != nil {
+		return err
+	}
+	if d.places.tls < d.config.Handshake.MaxConcurrent {
+		d.log.Info("the limit of open files allows for less than handshake.max_concurrent over TLS",
+			"files", files, "tls", d.places.tls, "keyapi", d.places.keyAPI)
+	}
+	return nil
+}
+
+// HandshakeStats returns the counters of the MAF Handshakes over TLS and DTLS.
+func (d *Daemon) HandshakeStats() (tls, dtls admission.Stats) {
+	return d.endpoint.tls.gate.Stats(), d.endpoint.dtls.gate.Stats()
 }
 
 // open locks and reads the state folder, and makes what a first start finds
@@ -100,7 +123,7 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.endpoint = newEndpoint(d.authority, d.config.Handshake, d.outcomes)
+	d.endpoint = newEndpoint(d.authority, d.config.Handshake, d.places.tls, d.outcomes)
 	tlsConfig, err := d.config.keyAPITLS(d.ca)
 	if err != nil {
 		return err
@@ -169,7 +192,7 @@ func (d *Daemon) listen(context.Context) error {
 		if err != nil {
 			return listenError("keyapi.listen", address, err)
 		}
-		d.keyAPIs = append(d.keyAPIs, netutil.LimitListener(l, maxKeyAPIConnections))
+		d.keyAPIs = append(d.keyAPIs, netutil.LimitListener(l, max(1, d.places.keyAPI/len(d.config.KeyAPI.Listen))))
 		d.Runtime.KeyAPI = append(d.Runtime.KeyAPI, l.Addr().String())
 	}
 	l, err := adminserver.Listen(d.config.socket())

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/onem2m-maf/maf/internal/admission"
 	"github.com/onem2m-maf/maf/internal/authority"
 	"github.com/onem2m-maf/maf/tlspsk"
 )
@@ -25,9 +26,7 @@ type endpoint struct {
 	authority keyMaker
 	config    HandshakeConfig
 	log       *outcomeLog
-
-	handshakes chan struct{} // a token for each handshake under way
-	sessions   chan struct{} // a token for each session after its handshake
+	tls, dtls *door
 
 	ctx   context.Context // every handshake's
 	abort context.CancelFunc
@@ -51,18 +50,28 @@ const (
 	idleBuffer   = 512
 )
 
-func newEndpoint(a keyMaker, config HandshakeConfig, log *outcomeLog) *endpoint {
+// newEndpoint returns an endpoint with at most tlsPlaces handshakes over TLS
+// under way, and as many over DTLS as config says.
+func newEndpoint(a keyMaker, config HandshakeConfig, tlsPlaces int, log *outcomeLog) *endpoint {
 	ctx, abort := context.WithCancel(context.Background())
 	return &endpoint{
-		authority:  a,
-		config:     config,
-		log:        log,
-		handshakes: make(chan struct{}, config.MaxConcurrent),
-		sessions:   make(chan struct{}, config.MaxConcurrent),
-		ctx:        ctx,
-		abort:      abort,
-		conns:      make(map[net.Conn]bool),
+		authority: a,
+		config:    config,
+		log:       log,
+		tls:       newDoor("tls", config, tlsPlaces, log.log),
+		dtls:      newDoor("dtls", config, config.MaxConcurrent, log.log),
+		ctx:       ctx,
+		abort:     abort,
+		conns:     make(map[net.Conn]bool),
 	}
+}
+
+// door returns the door that a listener belongs to.
+func (e *endpoint) door(l net.Listener) *door {
+	if transport(l.Addr()) == "dtls" {
+		return e.dtls
+	}
+	return e.tls
 }
 
 // engine returns the configuration for the endpoint's listeners.
@@ -87,7 +96,9 @@ type attempt struct {
 	suite      uint16
 	ems        bool
 	refused    error // why the authority refused, which the client isn't told
+	ours       bool  // it failed, and that is our own fault
 	master     *authority.Master
+	place      *admission.Handshake
 	issued     authority.Issued
 }
 
@@ -109,6 +120,7 @@ func (e *endpoint) masterKey(ctx context.Context, r *tlspsk.PSKRequest) (*tlspsk
 		return nil, fmt.Errorf("%w: %w", tlspsk.ErrUnknownIdentity, err)
 	}
 	if err != nil {
+		a.ours = true
 		return nil, err
 	}
 	a.master = master
@@ -119,32 +131,33 @@ func (e *endpoint) masterKey(ctx context.Context, r *tlspsk.PSKRequest) (*tlspsk
 // after it returns, so Kc is on stable storage before the client has it.
 func (e *endpoint) establish(ctx context.Context, cs *tlspsk.ConnectionState) (err error) {
 	a := attemptOf(ctx)
+	// The client has proved its key. From here on it is not shed, but waits for
+	// us only.
+	if !a.place.Commit() {
+		return admission.ErrShed
+	}
 	a.issued, err = e.authority.Establish(ctx, a.master, cs.ExportKeyingMaterial)
 	if errors.Is(err, authority.ErrRefused) {
 		// Removed or disabled a moment ago: the same as a moment later.
 		a.refused = err
 		return fmt.Errorf("%w: %w", tlspsk.AlertBadRecordMAC, err)
 	}
+	a.ours = err != nil
 	return err
 }
 
 // serve accepts connections until the listener is closed or the endpoint
-// closes. With all places for handshakes taken it takes in one more, which
-// waits, and leaves the others in the listener's queue, where they cost least.
+// closes. It accepts all there are and decides then: left in the queue, honest
+// clients would wait behind those who don't go on.
 func (e *endpoint) serve(l net.Listener) {
+	d := e.door(l)
 	var pause time.Duration
 	for {
 		conn, err := l.Accept()
 		switch {
 		case err == nil:
 			pause = 0
-			e.handshakes <- struct{}{}
-			if !e.enter(conn) {
-				<-e.handshakes
-				conn.Close()
-				return
-			}
-			go e.handle(conn.(*tlspsk.Conn))
+			e.begin(d, conn.(*tlspsk.Conn))
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
@@ -155,6 +168,27 @@ func (e *endpoint) serve(l net.Listener) {
 			time.Sleep(pause)
 		}
 	}
+}
+
+// begin starts to handle a new connection, if it may come in.
+func (e *endpoint) begin(d *door, conn *tlspsk.Conn) {
+	ctx, cut := context.WithCancelCause(e.ctx)
+	place, err := d.gate.Enter(admission.Source(conn.RemoteAddr()), func() { cut(admission.ErrShed) })
+	switch {
+	case err != nil:
+		e.log.turnedAway(conn, err)
+		d.pressure.allow()
+	case !e.enter(conn):
+		place.Leave(false)
+	default:
+		go func() {
+			defer cut(nil)
+			e.handle(ctx, d, conn, place)
+		}()
+		return
+	}
+	cut(nil)
+	conn.Close()
 }
 
 // enter notes a new connection, unless the endpoint is closing.
@@ -176,35 +210,37 @@ func (e *endpoint) leave(conn net.Conn) {
 	e.wg.Done()
 }
 
-// handle serves one connection to its end. It gives back a token of
-// e.handshakes.
-func (e *endpoint) handle(conn *tlspsk.Conn) {
+// handle serves one connection to its end.
+func (e *endpoint) handle(ctx context.Context, d *door, conn *tlspsk.Conn, place *admission.Handshake) {
 	defer e.leave(conn)
 	defer conn.Close()
-	var a attempt
+	a := attempt{place: place}
 	begin := time.Now()
-	err := conn.HandshakeContext(context.WithValue(e.ctx, attemptKey{}, &a))
+	err := conn.HandshakeContext(context.WithValue(ctx, attemptKey{}, &a))
+	if errors.Is(err, admission.ErrShed) {
+		d.pressure.allow()
+	}
 	e.log.handshake(conn, &a, time.Since(begin), err)
 	if a.master != nil {
 		a.master.Km.Wipe()
 	}
-	<-e.handshakes
-	if err == nil && e.established(conn) {
+	place.Leave(err != nil && !a.ours && e.ctx.Err() == nil)
+	if err == nil && e.established(d, conn) {
 		idle(conn, e.config.IdleTimeout)
-		<-e.sessions
+		<-d.sessions
 	}
 }
 
 // established notes that a connection's handshake is done and reports whether
-// it may stay open, which takes a token of e.sessions.
-func (e *endpoint) established(conn net.Conn) bool {
+// it may stay open, which takes a token of d.sessions.
+func (e *endpoint) established(d *door, conn net.Conn) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closing {
 		return false
 	}
 	select {
-	case e.sessions <- struct{}{}:
+	case d.sessions <- struct{}{}:
 		e.conns[conn] = true
 		return true
 	default: // Too many. Closing costs a client nothing, save for DTLS's repeat.
@@ -246,4 +282,6 @@ func (e *endpoint) drain(ctx context.Context) {
 	}
 	e.abort()
 	<-done
+	e.tls.pressure.flush()
+	e.dtls.pressure.flush()
 }

@@ -222,7 +222,13 @@ type mafdProcess struct {
 
 func startProcess(t *testing.T, config string) *mafdProcess {
 	t.Helper()
-	p := &mafdProcess{cmd: exec.Command(os.Args[0], "-config", config), done: make(chan struct{}), log: &lockedBuffer{}}
+	return runProcess(t, exec.Command(os.Args[0], "-config", config))
+}
+
+// runProcess starts a command that becomes a mafd.
+func runProcess(t *testing.T, cmd *exec.Cmd) *mafdProcess {
+	t.Helper()
+	p := &mafdProcess{cmd: cmd, done: make(chan struct{}), log: &lockedBuffer{}}
 	p.cmd.Env = append(os.Environ(), asProcess+"=1")
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/onem2m-maf/maf/internal/admission"
 	"github.com/onem2m-maf/maf/onem2m"
 	"github.com/onem2m-maf/maf/tlspsk"
 )
@@ -26,7 +27,7 @@ type outcomeLog struct {
 
 func newOutcomeLog(log *slog.Logger) *outcomeLog {
 	o := &outcomeLog{log: log}
-	o.failures = limiter{perSecond: 20, burst: 200, missed: func(n int) {
+	o.failures = limiter{rate: admission.Rate{Burst: 200, PerSecond: 20}, missed: func(n int) {
 		log.Warn("handshake failures not logged, there were too many", "count", n)
 	}}
 	return o
@@ -66,6 +67,14 @@ func (o *outcomeLog) handshake(conn *tlspsk.Conn, a *attempt, took time.Duration
 		slog.String("remote", conn.RemoteAddr().String()),
 		slog.Int64("microseconds", took.Microseconds()))
 	o.log.LogAttrs(context.Background(), level, message, attrs...)
+}
+
+// turnedAway writes a line about a client that may not begin a handshake.
+func (o *outcomeLog) turnedAway(conn net.Conn, err error) {
+	if o.failures.allow() {
+		o.log.Warn("handshake refused", "reason", err.Error(),
+			"transport", transport(conn.LocalAddr()), "remote", conn.RemoteAddr().String())
+	}
 }
 
 // acceptFailed reports that newcomers can't be let in.
@@ -124,14 +133,13 @@ func transport(addr net.Addr) string {
 
 // A limiter lets events through at a rate and counts the rest.
 type limiter struct {
-	perSecond, burst int
+	rate admission.Rate
 	// missed is called with the number of events that were not let through,
 	// some time after the first of them.
 	missed func(n int)
 
 	mu      sync.Mutex
-	spent   float64 // of burst; guarded by mu
-	last    time.Time
+	bucket  admission.Bucket // guarded by mu, as what follows
 	dropped int
 	report  *time.Timer // set while dropped > 0
 }
@@ -143,11 +151,7 @@ const reportAfter = 10 * time.Second
 func (l *limiter) allow() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	l.spent = max(0, l.spent-now.Sub(l.last).Seconds()*float64(l.perSecond))
-	l.last = now
-	if l.spent+1 <= float64(l.burst) {
-		l.spent++
+	if l.bucket.Take(l.rate, time.Now()) {
 		return true
 	}
 	l.dropped++

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/onem2m-maf/maf/internal/admission"
 )
 
 // TestLimiter: a flood of failures costs a bounded number of lines, and the
@@ -14,7 +16,7 @@ import (
 func TestLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var missed []int
-		l := limiter{perSecond: 2, burst: 3, missed: func(n int) { missed = append(missed, n) }}
+		l := limiter{rate: admission.Rate{Burst: 3, PerSecond: 2}, missed: func(n int) { missed = append(missed, n) }}
 		passed := func(n int) (passed int) {
 			for range n {
 				if l.allow() {
