@@ -172,6 +172,12 @@ type Config struct {
 	// HandshakeTimeout bounds a handshake, callbacks included. 0 means 30 s.
 	HandshakeTimeout time.Duration
 
+	// RefusalDelay hides from the peer how long a server's GetPSK takes, which
+	// may be longer for an identity that does not exist: when the Finished fails,
+	// the alert leaves a whole multiple of this time after GetPSK was called.
+	// Handshakes that succeed never wait. 0 means 20 ms; negative means none.
+	RefusalDelay time.Duration
+
 	// MTU is the size of the largest datagram that DTLS sends during the
 	// handshake, in octets of UDP payload. 0 means 1232, which fits every IPv6
 	// path. It shrinks when datagrams get no answer.
@@ -187,6 +193,7 @@ type Config struct {
 
 const (
 	defaultHandshakeTimeout  = 30 * time.Second
+	defaultRefusalDelay      = 20 * time.Millisecond
 	defaultMTU               = 1232 // 1280 of IPv6, less its header and UDP's
 	minMTU                   = 228  // headers, cookie and some room
 	defaultRetransmitTimeout = time.Second
@@ -201,6 +208,13 @@ func (c *Config) handshakeTimeout() time.Duration {
 		return c.HandshakeTimeout
 	}
 	return defaultHandshakeTimeout
+}
+
+func (c *Config) refusalDelay() time.Duration {
+	if c.RefusalDelay == 0 {
+		return defaultRefusalDelay
+	}
+	return c.RefusalDelay
 }
 
 func (c *Config) mtu() int {

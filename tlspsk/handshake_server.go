@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/onem2m-maf/maf/tlspsk/internal/suite"
 	"github.com/onem2m-maf/maf/tlspsk/internal/wire"
@@ -42,15 +43,19 @@ func (h *handshaker) server() error {
 	if err != nil {
 		return err
 	}
+	lookUpBegan := time.Now()
 	unknown, err := h.lookUp(shared)
 	if err != nil {
 		return err
 	}
-	if err := h.readFinished(true); err != nil {
-		return unknownIdentity(unknown, err)
+	err = h.readFinished(true)
+	if err == nil && unknown != nil {
+		// Nobody can know a random key. But if he could, he would get in here.
+		err = &AlertError{Alert: AlertBadRecordMAC}
 	}
-	if unknown != nil {
-		return &AlertError{Alert: AlertBadRecordMAC, Err: unknown}
+	if err != nil {
+		h.delayRefusal(lookUpBegan)
+		return unknownIdentity(unknown, err)
 	}
 	if err := h.verifyConnection(); err != nil {
 		return err
@@ -59,14 +64,36 @@ func (h *handshaker) server() error {
 	return h.t.flush()
 }
 
+// delayRefusal waits for a whole multiple of Config.RefusalDelay after the
+// lookup of the key began. A lookup finds some identities in memory, looks for
+// others on a disk, and for those that do not exist everywhere: an attacker near
+// enough could list the clients by the time of the alert.
+func (h *handshaker) delayRefusal(since time.Time) {
+	delay := h.config.refusalDelay()
+	if delay <= 0 {
+		return
+	}
+	timer := time.NewTimer(delay - time.Since(since)%delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-h.ctx.Done():
+	}
+}
+
 // unknownIdentity replaces the error of a Finished that could not be right,
 // because the identity is unknown, by the reason why it is. The alert stays.
 func unknownIdentity(unknown, err error) error {
 	var ae *AlertError
-	if unknown != nil && errors.As(err, &ae) && !ae.Remote {
-		return &AlertError{Alert: ae.Alert, Err: unknown}
+	if !errors.As(err, &ae) || ae.Remote {
+		return err
 	}
-	return err
+	// The alert is not sent yet: what is done for the unknown is done for all.
+	reason := ae.Err
+	if unknown != nil {
+		reason = unknown
+	}
+	return &AlertError{Alert: ae.Alert, Err: reason}
 }
 
 // answerHello chooses the parameters of the session and sends the server's

@@ -26,7 +26,7 @@ func TestTimingUnknownIdentity(t *testing.T) {
 		TLS_PSK_WITH_AES_256_GCM_SHA384,
 		TLS_ECDHE_PSK_WITH_AES_128_GCM_SHA256,
 	} {
-		for _, keyLen := range []int{32} {
+		for _, keyLen := range []int{16, 32, 64} {
 			t.Run(fmt.Sprintf("%s/key of %d octets", CipherSuiteName(suite), keyLen), func(t *testing.T) {
 				testTimingUnknownIdentity(t, suite, keyLen)
 			})

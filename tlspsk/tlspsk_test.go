@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -19,12 +20,15 @@ var (
 const exportLabel = "EXPORTER-oneM2M-Connection"
 
 func serverConfig() *Config {
-	return &Config{GetPSK: func(_ context.Context, req *PSKRequest) (*PSK, error) {
-		if !bytes.Equal(req.Identity, testIdentity) {
-			return nil, ErrUnknownIdentity
-		}
-		return &PSK{Key: testKey, Data: "data"}, nil
-	}}
+	return &Config{
+		RefusalDelay: -1, // TestRefusalDelay looks at it
+		GetPSK: func(_ context.Context, req *PSKRequest) (*PSK, error) {
+			if !bytes.Equal(req.Identity, testIdentity) {
+				return nil, ErrUnknownIdentity
+			}
+			return &PSK{Key: testKey, Data: "data"}, nil
+		},
+	}
 }
 
 func clientConfig() *Config {
@@ -180,6 +184,46 @@ func TestRefusedKeys(t *testing.T) {
 				if errors.Is(a.err, ErrUnknownIdentity) != c.unknown {
 					t.Errorf("server: %v", a.err)
 				}
+			})
+		}
+	}
+}
+
+// However long the lookup takes, the alert leaves at the same instant, or a
+// whole delay later.
+func TestRefusalDelay(t *testing.T) {
+	for lookup, want := range map[time.Duration]time.Duration{
+		0:                     defaultRefusalDelay,
+		time.Microsecond:      defaultRefusalDelay,
+		19 * time.Millisecond: defaultRefusalDelay,
+		21 * time.Millisecond: 2 * defaultRefusalDelay,
+		95 * time.Millisecond: 5 * defaultRefusalDelay,
+	} {
+		for _, known := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				sc := serverConfig()
+				sc.RefusalDelay = 0
+				sc.GetPSK = func(context.Context, *PSKRequest) (*PSK, error) {
+					time.Sleep(lookup)
+					if known {
+						return &PSK{Key: testKey}, nil
+					}
+					return nil, ErrUnknownIdentity
+				}
+				a, b := net.Pipe()
+				cc := clientConfig()
+				cc.Key = []byte("wrong")
+				client, server := Client(a, cc), Server(b, sc)
+				go server.Handshake()
+				start := time.Now()
+				if err := client.Handshake(); !errors.Is(err, AlertBadRecordMAC) {
+					t.Error(err)
+				}
+				if got := time.Since(start); got != want {
+					t.Errorf("lookup of %v, known %v: refused after %v, want %v", lookup, known, got, want)
+				}
+				client.Close()
+				server.Close()
 			})
 		}
 	}

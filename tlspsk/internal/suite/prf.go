@@ -82,13 +82,45 @@ func PremasterSecret(psk, other []byte) []byte {
 // the two randoms (RFC 5246 section 8.1).
 func (s *Suite) MasterSecret(premaster, sessionHash, clientRandom, serverRandom []byte) []byte {
 	out := make([]byte, MasterSecretLen)
-	prf := s.NewPRF(premaster)
+	key := s.hmacKey(premaster)
+	defer clear(key[:cap(key)])
+	prf := s.NewPRF(key)
 	if sessionHash != nil {
 		prf.Expand(out, "extended master secret", sessionHash)
 	} else {
 		prf.Expand(out, "master secret", clientRandom, serverRandom)
 	}
 	return out
+}
+
+// longestPSK is the length in octets up to which the time of a handshake does
+// not depend on that of the pre-shared key.
+const longestPSK = 64
+
+// hmacKey returns the key of one block or less that HMAC makes of premaster, after
+// hashing as many blocks as for the longest one. The caller wipes it, up to its
+// capacity.
+//
+// HMAC hashes keys that are longer than a block, and no others (RFC 2104
+// section 3). Left to itself, it would make the time of a handshake tell the
+// length of the client's key, and so tell clients from identities that do not
+// exist, for which a server takes a key of some length of its own.
+func (s *Suite) hmacKey(premaster []byte) []byte {
+	h := s.hash()
+	block := make([]byte, h.BlockSize())
+	// Behind what it hashes, the hash needs room for one octet and for the
+	// length, which is an eighth of a block.
+	blocks := func(n int) int { return (n+len(block)/8)/len(block) + 1 }
+	for range blocks(4+2*longestPSK) - blocks(len(premaster)) {
+		h.Write(block)
+	}
+	h.Reset()
+	h.Write(premaster)
+	key := h.Sum(make([]byte, 0, len(block)))
+	if len(premaster) <= len(block) {
+		key = append(key[:0], premaster...)
+	}
+	return key
 }
 
 // VerifyData computes the content of a Finished message (RFC 5246 section

@@ -240,6 +240,60 @@ func TestSameWork(t *testing.T) {
 	}
 }
 
+// TestSameWorkForAnyKey: the hash's work for a master secret does not depend on
+// the length of the pre-shared key.
+func TestSameWorkForAnyKey(t *testing.T) {
+	for _, id := range Preferred() {
+		watched := *ByID(id)
+		var compressions int
+		original := watched.hash
+		watched.hash = func() hash.Hash { return &countingHash{Hash: original(), total: &compressions} }
+		work := func(n int) int {
+			compressions = 0
+			var shared []byte
+			if watched.ECDHE {
+				shared = make([]byte, 32)
+			}
+			premaster := PremasterSecret(make([]byte, n), shared)
+			watched.MasterSecret(premaster, make([]byte, 32), nil, nil)
+			return compressions
+		}
+		for n := 1; n <= longestPSK; n++ {
+			if got, want := work(n), work(longestPSK); got != want || got == 0 {
+				t.Errorf("%s: %d blocks for a key of %d octets, %d for one of %d", watched.Name, got, n, want, longestPSK)
+			}
+		}
+		if work(4*longestPSK) <= work(longestPSK) {
+			t.Errorf("%s: a key of %d octets takes no more: this test sees nothing", watched.Name, 4*longestPSK)
+		}
+	}
+}
+
+// A countingHash counts the blocks that a hash goes through.
+type countingHash struct {
+	hash.Hash
+	written int // since Reset
+	total   *int
+}
+
+func (h *countingHash) Reset() {
+	h.Hash.Reset()
+	h.written = 0
+}
+
+func (h *countingHash) Write(b []byte) (int, error) {
+	size := h.BlockSize()
+	*h.total += (h.written+len(b))/size - h.written/size
+	h.written += len(b)
+	return h.Hash.Write(b)
+}
+
+func (h *countingHash) Sum(b []byte) []byte {
+	size := h.BlockSize()
+	*h.total += (h.written%size+size/8)/size + 1
+	return h.Hash.Sum(b)
+}
+
 // A watchedHash notes what is asked of a hash.
 type watchedHash struct {
 	hash.Hash
