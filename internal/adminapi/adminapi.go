@@ -41,8 +41,9 @@ type Client struct {
 	AEID  onem2m.AEID  `json:"aeID,omitzero"`
 	CSEID onem2m.CSEID `json:"cseID,omitzero"`
 	// Lifetime of each Kc; zero for the server's default.
-	Lifetime Duration  `json:"lifetime,omitzero"`
-	Enabled  bool      `json:"enabled"`
+	Lifetime Duration `json:"lifetime,omitzero"`
+	// Disabled keeps the device out, and its Kcs from being released.
+	Disabled bool      `json:"disabled"`
 	Created  time.Time `json:"created,omitzero"`
 }
 
@@ -73,7 +74,7 @@ type ClientChange struct {
 	AEID     *onem2m.AEID  `json:"aeID,omitempty"`
 	CSEID    *onem2m.CSEID `json:"cseID,omitempty"`
 	Lifetime *Duration     `json:"lifetime,omitempty"`
-	Enabled  *bool         `json:"enabled,omitempty"`
+	Disabled *bool         `json:"disabled,omitempty"`
 }
 
 // NewEntityB asks mafd's own authority for an Entity B's certificate.

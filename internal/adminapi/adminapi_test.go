@@ -52,7 +52,7 @@ func TestKey(t *testing.T) {
 	if err := json.Unmarshal(text, &back); err != nil || !back.Km.Equal(k.Key) {
 		t.Errorf("after JSON the key is another (%v)", err)
 	}
-	if text, err := json.Marshal(CreatedClient{}); err != nil || string(text) != `{"kmID":"","entityB":"","enabled":false}` {
+	if text, err := json.Marshal(CreatedClient{}); err != nil || string(text) != `{"kmID":"","entityB":"","disabled":false}` {
 		t.Errorf("the empty client is %s (%v)", text, err)
 	}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%x"} {

@@ -14,8 +14,8 @@ import (
 func (a *app) clientCommand() *cobra.Command {
 	cmd := group("client", "Devices and their master keys",
 		a.clientAdd(), a.clientList(), a.clientShow(), a.clientRemove(),
-		a.clientSwitch("enable", true, "Let devices in again"),
-		a.clientSwitch("disable", false, "Keep devices out, and their keys from being released, until enabled"))
+		a.clientSwitch("enable", false, "Let devices in again"),
+		a.clientSwitch("disable", true, "Keep devices out, and their keys from being released, until enabled"))
 	a.socketFlag(cmd)
 	return cmd
 }
@@ -39,7 +39,7 @@ Without --km-file mafd makes a key of 32 octets and shows it this once.`,
   maf client add meter7@maf.localhost --entity-b //sp.example.com/in-cse --ae-id Smeter7 --km-file key.hex`,
 		Args: arguments(1, 1, "the KmID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c := adminapi.NewClient{Client: adminapi.Client{Lifetime: adminapi.Duration(lifetime), Enabled: !disabled}}
+			c := adminapi.NewClient{Client: adminapi.Client{Lifetime: adminapi.Duration(lifetime), Disabled: disabled}}
 			err := errors.Join(
 				parse("the KmID", args[0], &c.KmID),
 				parse("--entity-b", entityB, &c.EntityB),
@@ -179,14 +179,14 @@ func (a *app) clientRemove() *cobra.Command {
 	}
 }
 
-func (a *app) clientSwitch(verb string, enabled bool, short string) *cobra.Command {
+func (a *app) clientSwitch(verb string, disabled bool, short string) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " KmID...",
 		Short: short,
 		Args:  arguments(1, -1, "the KmID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachClient(cmd, args, func(admin *adminapi.Admin, id onem2m.KmID) error {
-				c, err := admin.Change(cmd.Context(), id, adminapi.ClientChange{Enabled: &enabled})
+				c, err := admin.Change(cmd.Context(), id, adminapi.ClientChange{Disabled: &disabled})
 				if err != nil {
 					return err
 				}
@@ -242,10 +242,10 @@ func identity(c adminapi.Client) string {
 }
 
 func state(c adminapi.Client) string {
-	if c.Enabled {
-		return "enabled"
+	if c.Disabled {
+		return "disabled"
 	}
-	return "disabled"
+	return "enabled"
 }
 
 // parse reads an identifier; the empty text leaves it zero.

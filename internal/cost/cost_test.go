@@ -249,7 +249,6 @@ func register(b *testing.B, socket string, suite uint16) []*tlspsk.Config {
 			for i := next.Add(1) - 1; i < clients; i = next.Add(1) - 1 {
 				id := onem2m.KmID{Relative: fmt.Sprintf("meter%d", i), FQDN: "maf.example.com"}
 				new := adminapi.NewClient{Km: adminapi.Key{Key: secret.New(key)}}
-				new.Enabled = true
 				new.KmID, new.EntityB = id, onem2m.CSEID{SP: "sp.example.com", ID: "in-cse"}
 				if _, err := admin.Add(b.Context(), new); err != nil {
 					b.Error(err)

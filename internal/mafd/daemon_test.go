@@ -109,7 +109,7 @@ func (m *testMAF) address(network string) string {
 // add provisions a client for cityCSE and returns its key.
 func (m *testMAF) add(t testing.TB, id string, change func(*adminapi.NewClient)) secret.Key {
 	t.Helper()
-	c := adminapi.NewClient{Client: adminapi.Client{KmID: kmID(t, id), EntityB: cseID(t, cityCSE), Enabled: true}}
+	c := adminapi.NewClient{Client: adminapi.Client{KmID: kmID(t, id), EntityB: cseID(t, cityCSE)}}
 	if change != nil {
 		change(&c)
 	}

@@ -165,7 +165,7 @@ func (k *killer) register(ctx context.Context) {
 	for ctx.Err() == nil {
 		id := onem2m.KmID{Relative: fmt.Sprintf("new%x", rand.Uint64()), FQDN: served}
 		_, err := k.admin.Add(ctx, adminapi.NewClient{Client: adminapi.Client{
-			KmID: id, EntityB: onem2m.CSEID{SP: "city.example", ID: "in-cse"}, Enabled: true}})
+			KmID: id, EntityB: onem2m.CSEID{SP: "city.example", ID: "in-cse"}}})
 		if err != nil {
 			var refusal *adminapi.Error
 			if errors.As(err, &refusal) {

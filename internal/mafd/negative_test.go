@@ -42,7 +42,7 @@ func (b pemBlock) encode() []byte {
 func TestHandshakeRefusals(t *testing.T) {
 	m := startMAF(t, testConfig(shortDir(t)))
 	km := m.add(t, meterID, nil)
-	disabled := m.add(t, "disabled@maf.example.com", func(c *adminapi.NewClient) { c.Enabled = false })
+	disabled := m.add(t, "disabled@maf.example.com", func(c *adminapi.NewClient) { c.Disabled = true })
 	removed := m.add(t, "removed@maf.example.com", nil)
 	if err := m.admin.Remove(t.Context(), kmID(t, "removed@maf.example.com")); err != nil {
 		t.Fatal(err)
@@ -117,8 +117,8 @@ func TestAssociationRefusals(t *testing.T) {
 	others := establish("other@maf.example.com", func(c *adminapi.NewClient) { c.EntityB = cseID(t, rivalCSE) })
 	expired := establish("brief@maf.example.com", func(c *adminapi.NewClient) { c.Lifetime = adminapi.Duration(time.Second) })
 	disabled := establish("disabled@maf.example.com", nil)
-	off := false
-	if _, err := m.admin.Change(t.Context(), kmID(t, "disabled@maf.example.com"), adminapi.ClientChange{Enabled: &off}); err != nil {
+	off := true
+	if _, err := m.admin.Change(t.Context(), kmID(t, "disabled@maf.example.com"), adminapi.ClientChange{Disabled: &off}); err != nil {
 		t.Fatal(err)
 	}
 	moved := establish("moved@maf.example.com", nil)

@@ -150,7 +150,7 @@ func (s *server) add(r *http.Request) (answer adminapi.CreatedClient, err error)
 		AEID:     asked.AEID,
 		CSEID:    asked.CSEID,
 		Lifetime: time.Duration(asked.Lifetime),
-		Disabled: !asked.Enabled,
+		Disabled: asked.Disabled,
 	}, asked.Km.Key)
 	if err != nil {
 		return answer, err
@@ -223,7 +223,7 @@ func (s *server) change(r *http.Request) (answer adminapi.Client, err error) {
 	if err != nil {
 		return answer, err
 	}
-	s.Log.Info("client changed", "KmID", id.String(), "IdB", changed.IdB.String(), "enabled", !changed.Disabled)
+	s.Log.Info("client changed", "KmID", id.String(), "IdB", changed.IdB.String(), "disabled", changed.Disabled)
 	return wire(changed), nil
 }
 
@@ -247,8 +247,8 @@ func (s *server) apply(c *authority.Client, asked adminapi.ClientChange) error {
 			return err
 		}
 	}
-	if asked.Enabled != nil {
-		c.Disabled = !*asked.Enabled
+	if asked.Disabled != nil {
+		c.Disabled = *asked.Disabled
 	}
 	return nil
 }
@@ -320,7 +320,7 @@ func wire(c authority.Client) adminapi.Client {
 		AEID:     c.AEID,
 		CSEID:    c.CSEID,
 		Lifetime: adminapi.Duration(c.Lifetime),
-		Enabled:  !c.Disabled,
+		Disabled: c.Disabled,
 		Created:  c.Created.UTC(),
 	}
 }

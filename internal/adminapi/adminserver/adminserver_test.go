@@ -142,7 +142,7 @@ func TestClients(t *testing.T) {
 	ctx := t.Context()
 	want := adminapi.Client{
 		KmID: kmID("meter7"), EntityB: inCSE, AEID: onem2m.AEID{SP: "sp.example.com", Stem: "Smeter7"},
-		Lifetime: adminapi.Duration(2 * time.Hour), Enabled: true,
+		Lifetime: adminapi.Duration(2 * time.Hour),
 	}
 	made, err := admin.Add(ctx, adminapi.NewClient{Client: want})
 	if err != nil {
@@ -164,7 +164,7 @@ func TestClients(t *testing.T) {
 	if !given.Km.IsZero() {
 		t.Error("a Km that was given comes back")
 	}
-	if given.Lifetime != adminapi.Duration(time.Hour) || given.Enabled {
+	if given.Lifetime != adminapi.Duration(time.Hour) || given.Disabled {
 		t.Errorf("defaults: %+v", given)
 	}
 	got, err := admin.Get(ctx, kmID("meter7"))
@@ -172,9 +172,9 @@ func TestClients(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 
-	off, none := false, onem2m.AEID{}
-	changed, err := admin.Change(ctx, kmID("meter7"), adminapi.ClientChange{Enabled: &off, AEID: &none})
-	want.Enabled, want.AEID = false, none
+	off, none := true, onem2m.AEID{}
+	changed, err := admin.Change(ctx, kmID("meter7"), adminapi.ClientChange{Disabled: &off, AEID: &none})
+	want.Disabled, want.AEID = true, none
 	if err != nil || changed != want {
 		t.Errorf("changed %+v, %v", changed, err)
 	}
