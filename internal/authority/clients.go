@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/secret"
@@ -103,7 +105,7 @@ func (a *Authority) complete(c *Client) error {
 		return invalid("KmId %v is not in its canonical form", c.KmID)
 	}
 	if !a.fqdns[c.KmID.FQDN] {
-		return invalid("%v is not served here", c.KmID.FQDN)
+		return invalid("%v is not served here, only %s", c.KmID.FQDN, a.served())
 	}
 	if id, err := onem2m.ParseCSEID(c.IdB.String()); err != nil {
 		return invalid("the Entity B: %w", err)
@@ -136,6 +138,16 @@ func (a *Authority) complete(c *Client) error {
 		return invalid("the lifetime %v is not a whole number of seconds from %v to %v", c.Lifetime, MinLifetime, MaxLifetime)
 	}
 	return nil
+}
+
+// served lists the MAF-FQDNs for people.
+func (a *Authority) served() string {
+	var names []string
+	for fqdn := range a.fqdns {
+		names = append(names, fqdn.String())
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
 }
 
 // Client returns one client, or ErrUnknownClient.

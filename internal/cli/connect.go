@@ -46,6 +46,10 @@ Over DTLS each line is one datagram.`,
 			if f.km.file == "-" {
 				return usageError{errors.New("standard input is what is sent, so the key can't come from it")}
 			}
+			entityB, err := address("the address of Entity B", args[0])
+			if err != nil {
+				return err
+			}
 			device, err := f.device(a, id)
 			if err != nil {
 				return err
@@ -53,12 +57,12 @@ Over DTLS each line is one datagram.`,
 			if kcFile != "" {
 				device.Cache = saef.FileCache(kcFile)
 			}
-			conn, err := device.Dial(cmd.Context(), network(dtls), args[0])
+			conn, err := device.Dial(cmd.Context(), network(dtls), entityB)
 			if err != nil {
 				return handshakeFailure(err)
 			}
 			defer conn.Close()
-			a.out.note("connected to %s with %s", args[0], tlspsk.CipherSuiteName(conn.ConnectionState().CipherSuite))
+			a.out.note("connected to %s with %s", entityB, tlspsk.CipherSuiteName(conn.ConnectionState().CipherSuite))
 			return a.talk(cmd.Context(), conn, dtls, wait)
 		},
 	}

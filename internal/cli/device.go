@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,22 +43,36 @@ func (f *deviceFlags) device(a *app, id onem2m.KmID) (*saef.Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	maf, err := address("--maf", cmp.Or(f.maf, net.JoinHostPort(id.FQDN.String(), defaultMAFPort)))
+	if err != nil {
+		return nil, err
+	}
 	km, err := f.km.read(a.stdin)
 	if err != nil {
 		return nil, err
 	}
-	d := &saef.Device{
-		MAF:        f.maf,
+	return &saef.Device{
+		MAF:        maf,
 		MAFNetwork: network(f.mafDTLS),
 		KmID:       id,
 		Km:         km,
 		Config:     &tlspsk.Config{CipherSuites: suites, HandshakeTimeout: f.timeout},
 		Log:        slog.New(notes{a.out}),
+	}, nil
+}
+
+// address checks a HOST:PORT from the command line. Names under .localhost, such
+// as that of a mafd which nobody has configured, are this machine (RFC 6761
+// section 6.3); Go's resolver knows only "localhost" itself.
+func address(what, text string) (string, error) {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return "", usageError{fmt.Errorf("%s: %s is not HOST:PORT, such as 127.0.0.1:%s", what, quote(text), defaultMAFPort)}
 	}
-	if d.MAF == "" {
-		d.MAF = net.JoinHostPort(id.FQDN.String(), defaultMAFPort)
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		host = "127.0.0.1"
 	}
-	return d, nil
+	return net.JoinHostPort(host, port), nil
 }
 
 func network(dtls bool) string {
@@ -132,7 +147,7 @@ func refusalAdvice(a tlspsk.Alert) string {
 	case tlspsk.AlertBadRecordMAC, tlspsk.AlertDecryptError, tlspsk.AlertUnknownPSKIdentity:
 		return "another name or key: one of them is wrong or disabled there. Its log says which; strangers are not told"
 	case tlspsk.AlertHandshakeFailure, tlspsk.AlertInsufficientSecurity:
-		return "other cipher suites: there is none that both sides have"
+		return "other cipher suites, as there is none that both sides have; or another address, as this one may know no pre-shared keys"
 	case tlspsk.AlertInternalError:
 		return "again later, and look into its log"
 	}

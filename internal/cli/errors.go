@@ -42,8 +42,10 @@ func advise(cmd *cobra.Command, err error) advised {
 	switch {
 	case errors.As(err, &known):
 		return *known
-	case errors.As(err, &usage), isCobraUsage(err):
+	case errors.As(err, &usage):
 		return advised{err, cmd.CommandPath() + " --help", exitUsage}
+	case cobraUsage(err) != nil:
+		return advised{cobraUsage(err), cmd.CommandPath() + " --help", exitUsage}
 	case errors.Is(err, adminapi.ErrNotRunning):
 		return advised{err, `is mafd running? Start it with "mafd", or name its socket with --socket or $` + adminapi.SocketVariable, exitUnreachable}
 	case errors.Is(err, adminapi.ErrNoAccess):
@@ -67,10 +69,20 @@ func refusalHint(code adminapi.Code) string {
 	return ""
 }
 
-// isCobraUsage knows the complaints about a command line that cobra makes as
-// plain text.
-func isCobraUsage(err error) bool {
-	return strings.HasPrefix(err.Error(), "required flag") || strings.HasPrefix(err.Error(), "if any flags in the group")
+// cobraUsage says in our words what cobra complains about a command line, which
+// it does in plain text; nil for other errors.
+func cobraUsage(err error) error {
+	text := err.Error()
+	if names, ok := strings.CutPrefix(text, "required flag(s) "); ok {
+		names, _ = strings.CutSuffix(names, " not set")
+		return fmt.Errorf("missing: --%s", strings.ReplaceAll(strings.ReplaceAll(names, `"`, ""), ", ", ", --"))
+	}
+	if strings.HasPrefix(text, "if any flags in the group") {
+		_, names, _ := strings.Cut(text, "; [")
+		names, _, _ = strings.Cut(names, "]")
+		return fmt.Errorf("give only one of --%s", strings.ReplaceAll(names, " ", " and --"))
+	}
+	return nil
 }
 
 // quote makes a text from outside safe for a terminal, and short.

@@ -47,6 +47,9 @@ func openState(path string) (*stateDir, error) {
 		return nil, fmt.Errorf("the state folder %s is open to other users (mode %04o), and it holds keys; chmod 0700 it", path, info.Mode().Perm())
 	}
 	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("the state folder is not this user's: %w; run mafd as its owner, or name another folder with -state", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,20 @@ func TestStateOpenToOthers(t *testing.T) {
 	}
 }
 
+// TestStateOfAnotherUser: the error says what to do.
+func TestStateOfAnotherUser(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("left out: root may write everywhere")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openState(dir); err == nil || !strings.Contains(err.Error(), "-state") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestAuthorityStays: the authority made at the first start is the one of all
 // later starts, and a lost public copy comes back.
 func TestAuthorityStays(t *testing.T) {

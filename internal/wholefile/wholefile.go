@@ -40,6 +40,9 @@ func write(path string, data []byte, perm fs.FileMode, publish func(from, to str
 	// under the temporary name is not followed.
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			e.Path = path // nobody knows the temporary name
+		}
 		return err
 	}
 	defer os.Remove(f.Name()) // after a rename there is nothing to remove
