@@ -255,8 +255,8 @@ func TestInvalidClients(t *testing.T) {
 		"negative":         {func(c *authority.Client) { c.Lifetime = -time.Hour }, km(32), "lifetime"},
 		"broken lifetime":  {func(c *authority.Client) { c.Lifetime = 1500 * time.Millisecond }, km(32), "lifetime"},
 		"long lifetime":    {func(c *authority.Client) { c.Lifetime = authority.MaxLifetime + time.Second }, km(32), "lifetime"},
-		"short master key": {func(*authority.Client) {}, km(15), "15 octets"},
-		"long master key":  {func(*authority.Client) {}, km(65), "65 octets"},
+		"short master key": {func(*authority.Client) {}, km(15), "has 15"},
+		"long master key":  {func(*authority.Client) {}, km(65), "has 65"},
 	} {
 		c := good
 		test.change(&c)

@@ -18,7 +18,7 @@ import (
 // kmBinding is what a box with Km is bound to: who the client is and all that
 // was configured for it.
 func kmBinding(c *store.Client) []byte {
-	b := make([]byte, 0, 256)
+	b := make([]byte, 0, 192)
 	b = appendFields(b, "maf Km 1",
 		c.KmID.Relative, string(c.KmID.FQDN),
 		string(c.IdB.SP), c.IdB.ID,
@@ -34,7 +34,7 @@ func kmBinding(c *store.Client) []byte {
 
 // kcBinding is what a box with Kc is bound to: the whole row.
 func kcBinding(k *store.Key) []byte {
-	b := make([]byte, 0, 256)
+	b := make([]byte, 0, 192)
 	b = appendFields(b, "maf Kc 1",
 		string(k.ID.Relative[:]), string(k.ID.FQDN),
 		k.KmID.Relative, string(k.KmID.FQDN),

@@ -19,8 +19,9 @@
 //
 // Concurrency: all methods may be called at any time from any goroutine.
 //
-// Times are whole seconds: fractions are cut off on the way in. Values that go
-// in and come out share no memory with the store.
+// Times are whole seconds: fractions are cut off on the way in. The octets of a
+// sealed box belong to nobody and everybody: neither the store nor its callers
+// ever write to them, and both may keep them.
 package store
 
 import (

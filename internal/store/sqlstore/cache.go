@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"bytes"
 	"sync"
 
 	"github.com/onem2m-maf/maf/internal/store"
@@ -26,11 +25,8 @@ func newClientCache(limit int) *clientCache {
 
 func (c *clientCache) get(id onem2m.KmID) (store.Client, bool) {
 	c.mu.RLock()
+	defer c.mu.RUnlock()
 	client, ok := c.clients[id]
-	c.mu.RUnlock()
-	if ok {
-		client.SealedKm = bytes.Clone(client.SealedKm)
-	}
 	return client, ok
 }
 

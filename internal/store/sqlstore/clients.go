@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -201,7 +200,6 @@ func (r *reader) lookUp(stmt *sql.Stmt, parameters int, batch []*lookup) {
 			}
 			for _, l := range byID[id] {
 				l.client, l.err = c, err
-				l.client.SealedKm = bytes.Clone(c.SealedKm)
 			}
 		})
 	}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/onem2m-maf/maf/internal/store"
 	"github.com/onem2m-maf/maf/onem2m"
 )
 
 // keyIndex leads from a RelativeKcId to its row, and knows where keys expire.
-// It holds exactly the committed rows: the writer changes it after COMMIT and
-// before it wakes anybody.
+// For everybody but the writer it holds exactly the committed rows: the writer
+// changes it after COMMIT and before it wakes anybody. Before, it reserves the
+// identifiers of the rows that it is about to insert.
 //
 // Rows are looked after in stretches of 1024 by seq. Keys that were issued
 // together mostly expire together, so it is enough to know each stretch's
@@ -19,7 +21,7 @@ import (
 // database that every insert would have to pay for.
 type keyIndex struct {
 	mu    sync.RWMutex
-	rows  map[onem2m.RelativeKeyID]int64 // seq; guarded by mu
+	rows  map[onem2m.RelativeKeyID]int64 // seq, or reserved; guarded by mu
 	first map[stretch]int64              // the earliest expiry, for each stretch with a row; guarded by mu
 }
 
@@ -27,6 +29,10 @@ type keyIndex struct {
 type stretch int64
 
 const stretchLength = 1024
+
+// reserved stands for the seq of a row that is not committed yet. SQLite counts
+// from 1.
+const reserved = 0
 
 func stretchOf(seq int64) stretch { return stretch(seq / stretchLength) }
 
@@ -43,15 +49,40 @@ func (x *keyIndex) find(id onem2m.RelativeKeyID) (seq int64, ok bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	seq, ok = x.rows[id]
-	return seq, ok
+	return seq, ok && seq != reserved
 }
 
-// add records keys that were committed.
-func (x *keyIndex) add(changes []*change) {
+// reserve takes the identifiers of the changes' keys and returns those changes
+// that got theirs. The others get store.ErrExists.
+func (x *keyIndex) reserve(changes []*change) []*change {
+	got := make([]*change, 0, len(changes))
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, c := range changes {
-		x.addLocked(c.key.ID.Relative, c.seq, c.key.Expires.Unix())
+		if c.key == nil {
+			continue
+		}
+		if _, taken := x.rows[c.key.ID.Relative]; taken {
+			c.err = store.ErrExists
+			continue
+		}
+		x.rows[c.key.ID.Relative] = reserved
+		got = append(got, c)
+	}
+	return got
+}
+
+// settle turns what was reserved into rows, or gives it free when the
+// transaction failed.
+func (x *keyIndex) settle(changes []*change, committed bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, c := range changes {
+		if committed {
+			x.addLocked(c.key.ID.Relative, c.seq, c.key.Expires.Unix())
+		} else {
+			delete(x.rows, c.key.ID.Relative)
+		}
 	}
 }
 

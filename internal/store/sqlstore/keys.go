@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -21,8 +20,6 @@ func (s keys) Commit(ctx context.Context, k store.Key) error {
 	if k.ID.FQDN != k.KmID.FQDN {
 		return fmt.Errorf("sqlstore: key %v is not of the MAF of %v", k.ID, k.KmID)
 	}
-	// The caller may have gone before the writer comes to this.
-	k.SealedKc = bytes.Clone(k.SealedKc)
 	return s.db.writer.change(ctx, &change{key: &k})
 }
 
@@ -34,7 +31,8 @@ func (s keys) Get(ctx context.Context, id onem2m.KcID) (store.Key, error) {
 	var kmID, idB string
 	var expires int64
 	k := store.Key{ID: id}
-	// relative is asked for too: the row may just have been purged.
+	// relative is asked for too: the row may just have been purged, and another
+	// one may stand in its place.
 	err := s.db.read.QueryRowContext(ctx,
 		"SELECT km_id, uid, id_b, expires, sealed_kc FROM kc WHERE seq = ? AND relative = ?", seq, id.Relative[:]).
 		Scan(&kmID, &k.UID, &idB, &expires, &k.SealedKc)
@@ -91,26 +89,13 @@ func prepareInserts(conn *sql.Conn) (all []inserter, err error) {
 
 // insertKeys inserts the group's keys and returns the changes that did so; one
 // whose RelativeKcId is taken gets store.ErrExists.
-func (w *writer) insertKeys(ctx context.Context, group []*change) ([]*change, error) {
-	added := make([]*change, 0, len(group))
-	taken := make(map[onem2m.RelativeKeyID]bool, len(group))
-	for _, c := range group {
-		if c.key == nil {
-			continue
-		}
-		id := c.key.ID.Relative
-		if _, ok := w.db.index.find(id); ok || taken[id] {
-			c.err = store.ErrExists
-			continue
-		}
-		taken[id] = true
-		added = append(added, c)
-	}
+func (w *writer) insertKeys(ctx context.Context, group []*change) (added []*change, err error) {
+	added = w.db.index.reserve(group)
 	rest := added
 	for _, insert := range w.insert {
 		for len(rest) >= insert.rows {
 			if err := insert.exec(ctx, w.conn, rest[:insert.rows]); err != nil {
-				return nil, err
+				return added, err
 			}
 			rest = rest[insert.rows:]
 		}

@@ -14,6 +14,8 @@ type writer struct {
 	*combiner[change]
 	db     *DB
 	conn   *sql.Conn
+	begin  *sql.Stmt
+	commit *sql.Stmt
 	insert []inserter // largest first, down to one row
 }
 
@@ -33,14 +35,23 @@ type change struct {
 	err error
 }
 
-func newWriter(ctx context.Context, db *DB, interval time.Duration) (*writer, error) {
-	conn, err := db.write.Conn(ctx)
-	if err != nil {
+func newWriter(ctx context.Context, db *DB, interval time.Duration) (_ *writer, err error) {
+	w := &writer{db: db}
+	defer func() {
+		if err != nil {
+			w.release()
+		}
+	}()
+	if w.conn, err = db.write.Conn(ctx); err != nil {
 		return nil, err
 	}
-	w := &writer{db: db, conn: conn}
-	if w.insert, err = prepareInserts(conn); err != nil {
-		w.release()
+	if w.begin, err = w.conn.PrepareContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return nil, err
+	}
+	if w.commit, err = w.conn.PrepareContext(ctx, "COMMIT"); err != nil {
+		return nil, err
+	}
+	if w.insert, err = prepareInserts(w.conn); err != nil {
 		return nil, err
 	}
 	w.combiner = newCombiner(groupLimit, interval, w.transact)
@@ -56,6 +67,14 @@ func (w *writer) close() {
 // release gives the connection back. A statement left on it would keep SQLite
 // from closing the files, and so from moving the log into the database.
 func (w *writer) release() {
+	if w.conn == nil {
+		return
+	}
+	for _, stmt := range []*sql.Stmt{w.begin, w.commit} {
+		if stmt != nil {
+			stmt.Close()
+		}
+	}
 	w.conn.Raw(func(any) error {
 		for _, i := range w.insert {
 			i.stmt.Close()
@@ -79,12 +98,13 @@ func (w *writer) transact(group []*change) {
 	// Not the callers' contexts: one that gives up must not take the others'
 	// changes with it.
 	ctx := context.Background()
-	err := w.apply(ctx, group)
+	added, err := w.apply(ctx, group)
 	if err != nil {
 		// COMMIT may have failed with the transaction open or ended.
 		w.conn.ExecContext(ctx, "ROLLBACK")
 		err = fmt.Errorf("sqlstore: the transaction failed: %w", err)
 	}
+	w.db.index.settle(added, err == nil)
 	for _, c := range group {
 		if err != nil {
 			// Also those that already have an answer: it was given in view of
@@ -97,25 +117,22 @@ func (w *writer) transact(group []*change) {
 	}
 }
 
-func (w *writer) apply(ctx context.Context, group []*change) error {
-	if _, err := w.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return err
+// apply returns the changes whose keys it inserted, or tried to.
+func (w *writer) apply(ctx context.Context, group []*change) (added []*change, err error) {
+	if _, err := w.begin.ExecContext(ctx); err != nil {
+		return nil, err
 	}
-	added, err := w.insertKeys(ctx, group)
-	if err != nil {
-		return err
+	if added, err = w.insertKeys(ctx, group); err != nil {
+		return added, err
 	}
 	for _, c := range group {
 		if c.do == nil {
 			continue
 		}
 		if c.err = c.do(ctx, w.conn); c.err != nil && !changedNothing(c.err) {
-			return c.err
+			return added, c.err
 		}
 	}
-	if _, err := w.conn.ExecContext(ctx, "COMMIT"); err != nil {
-		return err
-	}
-	w.db.index.add(added)
-	return nil
+	_, err = w.commit.ExecContext(ctx)
+	return added, err
 }

@@ -288,16 +288,3 @@ func testClientReadNewest(t *testing.T, p *place) {
 	close(stop)
 	wg.Wait()
 }
-
-func testClientOwnMemory(t *testing.T, p *place) {
-	ctx := context.Background()
-	c := client(1)
-	must(t, p.Clients().Add(ctx, c))
-	clear(c.SealedKm)
-	for range 3 {
-		p.wantClient("after the caller changed what it has", client(1))
-		got, err := p.Clients().Get(ctx, kmID(1))
-		must(t, err)
-		clear(got.SealedKm)
-	}
-}

@@ -112,19 +112,6 @@ func commitAll(t *testing.T, p *place, from, to int) {
 	wg.Wait()
 }
 
-func testKeyOwnMemory(t *testing.T, p *place) {
-	ctx := context.Background()
-	k := key(1)
-	must(t, p.Keys().Commit(ctx, k))
-	clear(k.SealedKc)
-	for range 2 {
-		p.wantKey("after the caller changed what it has", key(1))
-		got, err := p.Keys().Get(ctx, kcID(1))
-		must(t, err)
-		clear(got.SealedKc)
-	}
-}
-
 // purge goes one round.
 func (p *place) purge(now time.Time) (removed int) {
 	p.t.Helper()
