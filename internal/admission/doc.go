@@ -4,12 +4,13 @@
 // known before its end. So each of the things below is bounded by configuration
 // alone, whatever is sent from wherever:
 //
-//   - Handshakes under way. A [Gate] lets every newcomer in all the same: when
-//     the house is full, one of those inside has to go, an old one from a source
-//     that has many of them there. So those who hold many handshakes open, or
-//     one for long, are in each other's way; honest clients, who are fast, get
-//     in and get through. There is no limit per source unless configured, since
-//     it would hurt a city behind one address.
+//   - Handshakes under way. When the house is full, a [Gate] lets newcomers in
+//     all the same, and one of those inside has to go that has been there for
+//     long, preferably from a source that has many of them there. So those who
+//     hold many handshakes open, or one for long, are in each other's way;
+//     honest clients, who are fast, get in and get through. When all inside are
+//     fast, newcomers wait instead, which is not for long. There is no limit per
+//     source unless configured, since it would hurt a city behind one address.
 //   - Handshakes that fail. A source whose handshakes fail on and on is refused
 //     before its next, as long as its bucket of [Buckets] is empty.
 //

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // Config is what bounds a Gate.
@@ -51,14 +52,16 @@ type Gate struct {
 	failures Buckets
 
 	mu   sync.Mutex // guards what follows
-	left sync.Cond  // signalled when a handshake has left
+	left sync.Cond  // signalled when a handshake has left, or may be shed by now
 	// open are the handshakes that may be shed, in no order; sources counts
 	// them by source.
 	open    []*Handshake
 	sources map[netip.Prefix]int
-	ending  int    // handshakes that have been shed and have not left
-	entries uint64 // by which handshakes are aged
-	stats   Stats
+	ending  int // handshakes that have been shed and have not left
+	// usual is how long it takes these days until a client is authenticated: an
+	// average in which the last few dozen count most.
+	usual time.Duration
+	stats Stats
 }
 
 // maxSources is how many sources are remembered for their failures, in some
@@ -79,10 +82,10 @@ func NewGate(config Config) *Gate {
 // A Handshake is one under way. The goroutine that does it commits it and
 // leaves.
 type Handshake struct {
-	gate   *Gate
-	source netip.Prefix
-	cut    func()
-	entry  uint64
+	gate    *Gate
+	source  netip.Prefix
+	cut     func()
+	entered time.Time
 
 	// Guarded by gate.mu.
 	at   int // index in gate.open; -1 when not there
@@ -95,9 +98,12 @@ type Handshake struct {
 // cut is called, at most once, when this handshake has to make room for another:
 // it must make it end soon. It must not block, nor call the Gate.
 //
-// Enter waits only when nobody can be shed: when all that are under way are
-// authenticated, and have their keys stored, or have been cut just before. Then
-// it is best for newcomers to wait too, where they cost nothing yet.
+// Enter waits while nobody can be shed: because all that are under way are
+// authenticated and about to end, or have been cut just before, or because none
+// has taken long yet, by the measure of those that succeed. That is how it is
+// when a city's devices come back all at once: then it would be a waste to shed
+// what is half done, and best for newcomers to wait where they cost nothing yet,
+// in the listener's queue.
 func (g *Gate) Enter(source netip.Prefix, cut func()) (*Handshake, error) {
 	failing := g.config.Failures != Rate{} && !g.failures.Take(source)
 	g.mu.Lock()
@@ -106,22 +112,16 @@ func (g *Gate) Enter(source netip.Prefix, cut func()) (*Handshake, error) {
 		g.stats.RefusedFailing++
 		return nil, ErrFailing
 	}
-	for !g.crowded(source) && !g.makeRoom() {
-		g.left.Wait()
+	for !g.crowded(source) {
+		wait, ok := g.makeRoom()
+		if ok {
+			return g.admit(source, cut), nil
+		}
+		g.waitFor(wait)
 	}
-	if g.crowded(source) {
-		g.stats.RefusedCrowded++
-		g.failures.GiveBack(source)
-		return nil, ErrCrowded
-	}
-	g.entries++
-	h := &Handshake{gate: g, source: source, cut: cut, entry: g.entries, at: len(g.open)}
-	g.open = append(g.open, h)
-	g.sources[source]++
-	g.stats.Admitted++
-	g.stats.UnderWay++
-	g.stats.Peak = max(g.stats.Peak, g.stats.UnderWay)
-	return h, nil
+	g.stats.RefusedCrowded++
+	g.failures.GiveBack(source)
+	return nil, ErrCrowded
 }
 
 // crowded reports whether a source has all that it may. g.mu is held.
@@ -129,23 +129,70 @@ func (g *Gate) crowded(source netip.Prefix) bool {
 	return g.config.PerSource > 0 && g.sources[source] >= g.config.PerSource
 }
 
+// admit lets a handshake in. g.mu is held.
+func (g *Gate) admit(source netip.Prefix, cut func()) *Handshake {
+	h := &Handshake{gate: g, source: source, cut: cut, entered: time.Now(), at: len(g.open)}
+	g.open = append(g.open, h)
+	g.sources[source]++
+	g.stats.Admitted++
+	g.stats.UnderWay++
+	g.stats.Peak = max(g.stats.Peak, g.stats.UnderWay)
+	return h
+}
+
+// forever is longer than any handshake takes.
+const forever = time.Hour
+
 // makeRoom reports whether there is room for one more, shedding one if need be.
-// g.mu is held.
-func (g *Gate) makeRoom() bool {
+// If not, there may be when a handshake has left, or after some time. g.mu is
+// held.
+func (g *Gate) makeRoom() (wait time.Duration, ok bool) {
 	if g.stats.UnderWay-g.ending < g.config.Total {
-		return true
+		return 0, true
 	}
 	// Those that were cut are still there, until their goroutines have run.
 	if len(g.open) == 0 || g.ending > g.config.Total/8 {
-		return false
+		return forever, false
 	}
-	h := g.victim()
+	now := time.Now()
+	h := g.victim(now)
+	if wait := g.patience() - now.Sub(h.entered); wait > 0 {
+		return wait, false
+	}
 	g.close(h)
 	h.shed = true
 	g.ending++
 	g.stats.Shed++
 	h.cut()
-	return true
+	return 0, true
+}
+
+// waitFor waits until a handshake has left, and not longer than some time. g.mu
+// is held, but not while it waits.
+func (g *Gate) waitFor(limit time.Duration) {
+	timer := time.AfterFunc(limit, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.left.Broadcast()
+	})
+	defer timer.Stop()
+	g.left.Wait()
+}
+
+const (
+	// A handshake may take this many times as long as is usual, before it is
+	// one that can be shed.
+	patienceFactor = 4
+	// leastPatience is for when all are fast. mostPatience is for when the
+	// usual is slow, which an attacker could bring about who has the keys of
+	// many devices.
+	leastPatience = 250 * time.Millisecond
+	mostPatience  = 5 * time.Second
+)
+
+// patience is the age from which a handshake can be shed. g.mu is held.
+func (g *Gate) patience() time.Duration {
+	return min(max(patienceFactor*g.usual, leastPatience), mostPatience)
 }
 
 // victimSample is how many handshakes are looked at to find the one to shed. A
@@ -157,16 +204,13 @@ const victimSample = 16
 // from one address weighs most by far, and so sheds his own. Where each source
 // has but one, as with a botnet, the oldest goes, and honest ones are gone before
 // they are old. Age counts more than numbers, so that the many young ones of a
-// city behind one address stay.
-//
-// Age is counted in newcomers, not in seconds: what it takes to be old follows
-// from how fast they come. g.mu is held.
-func (g *Gate) victim() *Handshake {
+// city behind one address stay. g.mu is held.
+func (g *Gate) victim(now time.Time) *Handshake {
 	var victim *Handshake
 	heaviest := -1.0
 	for range victimSample {
 		h := g.open[rand.IntN(len(g.open))]
-		age := float64(g.entries - h.entry)
+		age := now.Sub(h.entered).Seconds()
 		if weight := age * age * float64(g.sources[h.source]); weight > heaviest {
 			victim, heaviest = h, weight
 		}
@@ -195,6 +239,7 @@ func (h *Handshake) Commit() bool {
 	defer g.mu.Unlock()
 	if h.at >= 0 {
 		g.close(h)
+		g.usual += (time.Since(h.entered) - g.usual) / 16
 	}
 	return !h.shed
 }

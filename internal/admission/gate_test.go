@@ -52,52 +52,56 @@ func check(t *testing.T, g *Gate) {
 // TestShedsTheCrowd: one source that holds on to all it can get sheds its own,
 // the older ones, and nobody else's.
 func TestShedsTheCrowd(t *testing.T) {
-	const total = 400
-	g := NewGate(Config{Total: total})
-	var honest, crowd []*Handshake
-	var cut []int
-	join := func() {
-		n := len(crowd)
-		crowd = append(crowd, enter(t, g, source(1000), func() { cut = append(cut, n) }))
-	}
-	for range total {
-		join()
-	}
-	if len(cut) > 0 {
-		t.Fatalf("%d were cut before the house was full", len(cut))
-	}
-	for n := range 3000 {
-		if n%5 == 0 {
-			honest = append(honest, enter(t, g, source(n), nil))
-		} else {
+	synctest.Test(t, func(t *testing.T) {
+		const total = 400
+		g := NewGate(Config{Total: total})
+		var honest, crowd []*Handshake
+		var cut []int
+		join := func() {
+			n := len(crowd)
+			crowd = append(crowd, enter(t, g, source(1000), func() { cut = append(cut, n) }))
+		}
+		for range total {
 			join()
+			time.Sleep(time.Millisecond)
 		}
-		if len(honest) > 20 { // an honest handshake takes as long as 100 others to enter
-			if !honest[0].Commit() {
-				t.Fatal("an honest handshake was shed")
+		if len(cut) > 0 {
+			t.Fatalf("%d were cut before the house was full", len(cut))
+		}
+		for n := range 3000 {
+			time.Sleep(time.Millisecond)
+			if n%5 == 0 {
+				honest = append(honest, enter(t, g, source(n), nil))
+			} else {
+				join()
 			}
-			honest[0].Leave(false)
-			honest = honest[1:]
-		}
-		for _, n := range cut {
-			if h := crowd[n]; h != nil {
-				if h.Commit() {
-					t.Fatal("a handshake that was cut may go on")
+			if len(honest) > 20 { // an honest handshake takes 100 ms
+				if !honest[0].Commit() {
+					t.Fatal("an honest handshake was shed")
 				}
-				h.Leave(true)
-				crowd[n] = nil
+				honest[0].Leave(false)
+				honest = honest[1:]
+			}
+			for _, n := range cut {
+				if h := crowd[n]; h != nil {
+					if h.Commit() {
+						t.Fatal("a handshake that was cut may go on")
+					}
+					h.Leave(true)
+					crowd[n] = nil
+				}
+			}
+			check(t, g)
+		}
+		for i, n := range cut { // none was of the youngest quarter
+			if n > i+total*3/4 {
+				t.Errorf("number %d was cut, while older ones stayed", n)
 			}
 		}
-		check(t, g)
-	}
-	for i, n := range cut { // none was of the youngest quarter
-		if n > i+total*3/4 {
-			t.Errorf("number %d was cut, while older ones stayed", n)
+		if s := g.Stats(); s.Failed != 0 || s.Shed != uint64(len(cut)) || s.UnderWay > total {
+			t.Errorf("%+v", s)
 		}
-	}
-	if s := g.Stats(); s.Failed != 0 || s.Shed != uint64(len(cut)) || s.UnderWay > total {
-		t.Errorf("%+v", s)
-	}
+	})
 }
 
 // TestAuthenticatedStay: what is authenticated is never shed. When all are,
@@ -148,7 +152,7 @@ func TestShedAreBounded(t *testing.T) {
 				h.Leave(true)
 			}()
 		}
-		synctest.Wait() // nobody leaves
+		time.Sleep(time.Minute) // nobody leaves
 		if n := len(cut); n != total/8+1 {
 			t.Errorf("%d were cut", n)
 		}
@@ -211,17 +215,85 @@ func TestFailingSource(t *testing.T) {
 // TestShedIsNoFailure: a crowd of honest devices behind one address that shed
 // each other don't lock themselves out.
 func TestShedIsNoFailure(t *testing.T) {
-	g := NewGate(Config{Total: 10, Failures: Rate{Burst: 20, PerSecond: 0.001}})
-	for range 1000 {
-		var h *Handshake
-		h, err := g.Enter(source(1), func() { go h.Leave(true) })
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(Config{Total: 10, Failures: Rate{Burst: 20, PerSecond: 0.001}})
+		for range 1000 {
+			var h *Handshake
+			h = enter(t, g, source(1), func() { go func() { h.Leave(true) }() })
+			synctest.Wait()
 		}
+		if s := g.Stats(); s.Failed != 0 || s.Shed != 990 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestFastOnesAreNotShed: when more come at once than there are places, and all
+// go on as fast as the server can serve them, it is of no use to shed any:
+// newcomers wait. However slow that is, as soon as it is usual.
+func TestFastOnesAreNotShed(t *testing.T) {
+	for _, each := range []time.Duration{100 * time.Microsecond, time.Millisecond, 20 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			const total, crowd = 50, 2000
+			g := NewGate(Config{Total: total})
+			inside := make(chan *Handshake, total+total/8+1) // first come, first served
+			done := make(chan struct{})
+			go func() {
+				for range crowd {
+					h := <-inside
+					time.Sleep(each)
+					if h.Commit() {
+						h.Leave(false)
+					} else {
+						h.Leave(true)
+					}
+				}
+				close(done)
+			}()
+			for range crowd {
+				inside <- enter(t, g, source(1), func() {})
+			}
+			<-done
+			if s := g.Stats(); s.Shed > crowd/50 { // before it is known what is usual
+				t.Errorf("with %v for each: %+v", each, s)
+			}
+		})
 	}
-	if s := g.Stats(); s.Failed != 0 || s.Shed < 900 {
-		t.Errorf("%+v", s)
-	}
+}
+
+// TestPatience: how long a handshake may take follows from how long they
+// usually take, within bounds.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(Config{Total: 1})
+		for _, c := range []struct{ takes, patience time.Duration }{
+			{time.Millisecond, leastPatience},
+			{200 * time.Millisecond, 800 * time.Millisecond},
+			{4 * time.Second, mostPatience},
+			{time.Millisecond, leastPatience},
+		} {
+			for range 200 {
+				h := enter(t, g, source(1), nil)
+				time.Sleep(c.takes)
+				h.Commit()
+				h.Leave(false)
+			}
+			g.mu.Lock()
+			got := g.patience()
+			g.mu.Unlock()
+			if (got - c.patience).Abs() > time.Millisecond {
+				t.Errorf("when %v are usual, the patience is %v, not %v", c.takes, got, c.patience)
+			}
+			// A newcomer waits as long for one who does not go on.
+			var stuck *Handshake
+			stuck = enter(t, g, source(1), func() { go func() { stuck.Leave(true) }() })
+			begin := time.Now()
+			enter(t, g, source(2), nil).Leave(false)
+			if waited := time.Since(begin); waited != got {
+				t.Errorf("waited %v, not %v", waited, got)
+			}
+		}
+	})
 }
 
 func TestPerSource(t *testing.T) {
@@ -247,60 +319,53 @@ func TestPerSource(t *testing.T) {
 }
 
 // TestManySources: an attacker with many addresses holds as many handshakes
-// open as he can, and begins new ones all the time. Honest clients that need a
-// tenth of the time in which he turns the house over get through, and so does
-// nearly everyone of a city behind one address.
+// open as he can, and begins new ones all the time, so that the house turns over
+// in a second. Honest clients that need a tenth of that get through, and so does
+// a city behind one address.
 func TestManySources(t *testing.T) {
-	const total, rounds = 1000, 200
-	const perRound = 50 // of the attacker's; so the house turns over in 20 rounds
-	g := NewGate(Config{Total: total})
-	random := rand.New(rand.NewPCG(1, 2))
-	type client struct {
-		*Handshake
-		until int
-	}
-	var honest []client
-	tried, got := make(map[bool]int), make(map[bool]int)
-	for round := range rounds {
-		for n := range perRound {
-			var h *Handshake
-			h, err := g.Enter(source(1000+round*perRound+n), func() { go h.Leave(true) })
-			if err != nil {
-				t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		const total, rounds = 1000, 400
+		const perRound, round = 50, 50 * time.Millisecond
+		g := NewGate(Config{Total: total})
+		tried, got := make(map[bool]int), make(map[bool]int)
+		var mu sync.Mutex // guards got
+		for n := range rounds {
+			for i := range perRound {
+				var h *Handshake
+				h = enter(t, g, source(1000+n*perRound+i), func() { go func() { h.Leave(true) }() })
 			}
+			for i := range 20 {
+				from, city := source(i), i >= 10
+				if city {
+					from = source(999)
+				}
+				tried[city]++
+				h := enter(t, g, from, func() {})
+				go func() {
+					time.Sleep(50*time.Millisecond + rand.N(50*time.Millisecond))
+					if h.Commit() {
+						mu.Lock()
+						got[city]++
+						mu.Unlock()
+					}
+					h.Leave(false)
+				}()
+			}
+			time.Sleep(round)
 		}
-		for n := range 20 {
-			from := source(n) // some of their own, and some of one city
-			if n >= 10 {
-				from = source(999)
-			}
-			h, err := g.Enter(from, func() {})
-			if err != nil {
-				t.Fatal(err)
-			}
-			honest = append(honest, client{h, round + 1 + random.IntN(2)})
+		time.Sleep(time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		alone := float64(got[false]) / float64(tried[false])
+		city := float64(got[true]) / float64(tried[true])
+		t.Logf("%.1f %% of those with an address of their own, and %.1f %% of the city, got through at once; %+v", 100*alone, 100*city, g.Stats())
+		if alone < 0.99 || city < 0.97 {
+			t.Error("too few")
 		}
-		still := honest[:0]
-		for _, c := range honest {
-			if c.until > round {
-				still = append(still, c)
-				continue
-			}
-			city := c.source == source(999)
-			tried[city]++
-			if c.Commit() {
-				got[city]++
-			}
-			c.Leave(false)
+		if s := g.Stats(); s.Shed < rounds*perRound/2 {
+			t.Errorf("hardly anybody was shed: %+v", s)
 		}
-		honest = still
-	}
-	alone := float64(got[false]) / float64(tried[false])
-	city := float64(got[true]) / float64(tried[true])
-	t.Logf("%.1f %% of those with an address of their own, and %.1f %% of the city, got through at once", 100*alone, 100*city)
-	if alone < 0.99 || city < 0.97 {
-		t.Error("too few")
-	}
+	})
 }
 
 // TestGateConcurrent has many goroutines do it all, for the race detector and
