@@ -88,6 +88,9 @@ func Listen(network, addr string, config *Config) (net.Listener, error) {
 		if err != nil {
 			return nil, err
 		}
+		if u, ok := pc.(*net.UDPConn); ok {
+			u.SetReadBuffer(readBuffer) // or as much as the system allows
+		}
 		return NewPacketListener(pc, config), nil
 	}
 	inner, err := net.Listen(network, addr)
@@ -96,6 +99,12 @@ func Listen(network, addr string, config *Config) (net.Listener, error) {
 	}
 	return NewListener(inner, config), nil
 }
+
+// readBuffer is the room for datagrams that wait for us, in octets. The usual
+// 208 KiB are some 280 ClientHellos, and those of all devices that come back
+// after a blackout come at once; what is lost comes again a second later, or
+// two, or four.
+const readBuffer = 4 << 20
 
 // NewListener returns a TLS listener on the connections that inner accepts.
 func NewListener(inner net.Listener, config *Config) net.Listener {
