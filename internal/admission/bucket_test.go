@@ -40,8 +40,10 @@ func TestBucket(t *testing.T) {
 			t.Errorf("%v later: %d taken, want %d", step.after, got, step.want)
 		}
 	}
-	if b.GiveBack(r, now) || b.GiveBack(r, now) || !b.GiveBack(r, now) || !b.GiveBack(r, now) {
-		t.Error("GiveBack doesn't know when the bucket is full")
+	for n, full := range []bool{false, false, true, true} { // the last is one too many
+		if b.GiveBack(r, now) != full {
+			t.Errorf("after %d were given back of 3, the bucket is full: %v", n+1, !full)
+		}
 	}
 	if got := taken(10); got != 3 {
 		t.Errorf("%d taken after more was given back than was taken", got)

@@ -112,8 +112,10 @@ func TestAuthenticatedStay(t *testing.T) {
 		var inside []*Handshake
 		for range 4 {
 			h := enter(t, g, source(1), nil)
-			if !h.Commit() || !h.Commit() {
-				t.Error("Commit refuses")
+			for range 2 { // the second does nothing
+				if !h.Commit() {
+					t.Error("Commit refuses")
+				}
 			}
 			inside = append(inside, h)
 		}
