@@ -187,7 +187,7 @@ const (
 	// usual is slow, which an attacker could bring about who has the keys of
 	// many devices.
 	leastPatience = 250 * time.Millisecond
-	mostPatience  = 5 * time.Second
+	mostPatience  = 10 * time.Second
 )
 
 // patience is the age from which a handshake can be shed. g.mu is held.
