@@ -47,8 +47,9 @@ type EntityB struct {
 	Config *tlspsk.Config
 	// MaxHandshakes bounds the handshakes under way on each listener. A newcomer
 	// gets in all the same: when there are as many, one has to make room that
-	// takes long, preferably one of a source with many under way. A source is an
-	// IPv4 address or an IPv6 /64. 0 means 4096.
+	// takes unusually long, preferably one of a source with many under way; when
+	// all are fast, newcomers wait. A source is an IPv4 address or an IPv6 /64.
+	// 0 means 4096.
 	MaxHandshakes int
 	// MaxHandshakesPerSource, when not 0, bounds those of one source. It would
 	// also bind a city behind one address.
