@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +26,10 @@ some who have no right to do so try as well. Nothing is left behind.`,
 			if err != nil {
 				return err
 			}
-			err = demo.Run(cmd.Context(), demo.Options{
+			// With "maf demo | head" there is still a folder to remove.
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGPIPE)
+			defer stop()
+			err = demo.Run(ctx, demo.Options{
 				Maf: self, Mafd: mafd, Out: a.out.stdout, Progress: a.out.stderr,
 				Colour: a.out.colour, JSON: a.out.json,
 			})

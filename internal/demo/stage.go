@@ -153,8 +153,11 @@ func (s *stage) run(ctx context.Context, stdin string, args ...string) (outcome,
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	o.Stdout, o.Stderr, o.Exit = stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
+	if ctx.Err() != nil {
+		return o, ctx.Err()
+	}
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && ctx.Err() == nil {
+	if errors.As(err, &exit) {
 		err = nil // it is the caller's to judge
 	}
 	return o, err
