@@ -57,12 +57,20 @@ func (a *Authority) identify(identity []byte, sni string) (onem2m.KmID, error) {
 	if !a.fqdns[id.FQDN] {
 		return onem2m.KmID{}, fmt.Errorf("%w: %v", ErrWrongFQDN, id)
 	}
-	if sni != "" {
-		if name, err := onem2m.ParseFQDN(sni); err != nil || name != id.FQDN {
-			return onem2m.KmID{}, fmt.Errorf("%w: %v came to %q", ErrSNIMismatch, id, sni)
-		}
+	if !sameName(sni, id.FQDN) {
+		return onem2m.KmID{}, fmt.Errorf("%w: %v came to %q", ErrSNIMismatch, id, sni)
 	}
 	return id, nil
+}
+
+// sameName reports whether the SNI agrees with name: it is absent, the same or
+// the same in capitals.
+func sameName(sni string, name onem2m.FQDN) bool {
+	if sni == "" || sni == string(name) {
+		return true
+	}
+	folded, err := onem2m.ParseFQDN(sni)
+	return err == nil && folded == name
 }
 
 // Exporter is the RFC 5705 exporter of a session whose client has proved its
