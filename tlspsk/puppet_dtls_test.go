@@ -46,6 +46,7 @@ type dtlsRecord struct {
 	epoch   uint16
 	content []byte
 	forged  bool // protected with a fault
+	decoy   bool // protected with keys that nobody has
 	message bool // whole handshake messages, which may be cut
 }
 
@@ -54,8 +55,12 @@ type dtlsMessage struct {
 	raw   []byte
 }
 
+// puppetsServer is the server's address. That of simServer has a queue for
+// thousands of clients.
+const puppetsServer = "192.0.2.2:5684"
+
 func newDTLSPuppet(n *simNet, isClient bool, v variant, d delivery) *dtlsPuppet {
-	own, other := simServer, simClient
+	own, other := puppetsServer, simClient
 	if isClient {
 		own, other = other, own
 	}
@@ -100,7 +105,15 @@ func (p *dtlsPuppet) say(name string, epoch uint16) {
 	p.add(dtlsRecord{typ: wire.Handshake, epoch: epoch, content: p.last.raw, message: true})
 }
 
-func (p *dtlsPuppet) add(r dtlsRecord) { p.pending = append(p.pending, r) }
+// add takes a record for the next flush. Before the puppet has keys, all but
+// messages gets those of nobody.
+func (p *dtlsPuppet) add(r dtlsRecord) {
+	if r.epoch == 1 && r.typ != wire.Handshake {
+		p.flush() // before there are keys, a victim keeps nothing but messages
+	}
+	r.decoy = r.decoy || !p.keysFixed && !r.message
+	p.pending = append(p.pending, r)
+}
 
 // flush sends what is pending, and hears the answer.
 func (p *dtlsPuppet) flush() {
@@ -167,7 +180,7 @@ func pieces(r dtlsRecord) (out []dtlsRecord) {
 	}
 	first, second := h.Length/3, 2*h.Length/3
 	if h.Type == wire.TypeClientHello {
-		first, second = h.Length-10, h.Length-5
+		first, second = h.Length-5, h.Length-2
 	}
 	for _, at := range [][2]int{{second, h.Length}, {max(0, first-2), min(second+2, h.Length)}, {0, first}} {
 		h.Offset, h.Octets = at[0], at[1]-at[0]
@@ -181,8 +194,7 @@ func pieces(r dtlsRecord) (out []dtlsRecord) {
 	return out
 }
 
-// record numbers and protects a record. Before the puppet has keys it takes
-// others, but for its Finished, which gets what keys there may be.
+// record numbers and protects a record.
 func (p *dtlsPuppet) record(r dtlsRecord) []byte {
 	h := wire.RecordHeader{Type: r.typ, Version: VersionDTLS12, Seq: uint64(r.epoch)<<wire.SeqBits | p.recordSeq[r.epoch]}
 	p.recordSeq[r.epoch]++
@@ -190,8 +202,9 @@ func (p *dtlsPuppet) record(r dtlsRecord) []byte {
 	if r.epoch == 0 {
 		b = append(b, r.content...)
 	} else {
+		p.keys()
 		seal := p.seal
-		if !p.keysFixed && !r.message {
+		if r.decoy {
 			seal = p.decoy()
 		}
 		b = seal.Seal(b, suite.Header{Seq: h.Seq, Type: h.Type, Version: h.Version}, r.content)
@@ -199,7 +212,7 @@ func (p *dtlsPuppet) record(r dtlsRecord) []byte {
 	wire.PutDTLSLength(b, 0)
 	if r.forged {
 		b[len(b)-1] ^= 1
-	} else if r.epoch == 1 && p.keysFixed {
+	} else if r.epoch == 1 && p.keysFixed && !r.decoy {
 		p.lastAuthentic = b
 	}
 	return b

@@ -30,6 +30,8 @@ type tlsPuppet struct {
 	delivery delivery
 	script   []string
 	sending  []byte // not yet read by the victim
+	cutAfter int    // octets after which the connection is cut; 0: none
+	given    int    // octets that the victim has read
 
 	protected   bool // what the puppet writes
 	seq         uint64
@@ -56,8 +58,15 @@ func (p *tlsPuppet) Read(b []byte) (int, error) {
 	if p.delivery == octets {
 		b = b[:1]
 	}
+	if p.cutAfter > 0 {
+		b = b[:min(len(b), p.cutAfter-p.given)]
+	}
+	if len(b) == 0 {
+		return 0, io.EOF
+	}
 	n := copy(b, p.sending)
 	p.sending = p.sending[n:]
+	p.given += n
 	return n, nil
 }
 

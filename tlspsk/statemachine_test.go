@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"iter"
 	"maps"
@@ -25,12 +26,19 @@ type machine struct {
 var machines = []machine{
 	{"TLS server", false, false, tlsServerTable, clientFaults},
 	{"TLS client", true, false, tlsClientTable, serverFaults},
+	{"DTLS server", false, true, dtlsServerTable, clientFaults},
+	{"DTLS client", true, true, dtlsClientTable, serverFaults},
 }
 
 func (m machine) hasRecord(name string) bool { return slices.Contains(m.records(), name) }
 
 // records are the letters that are no handshake messages.
-func (m machine) records() []string { return slices.Sorted(maps.Keys(tlsRecords)) }
+func (m machine) records() []string {
+	if m.dtls {
+		return slices.Sorted(maps.Keys(dtlsRecords))
+	}
+	return slices.Sorted(maps.Keys(tlsRecords))
+}
 
 // honest is what an honest peer of the victim says.
 func (m machine) honest(v variant) []string {
@@ -41,15 +49,22 @@ func (m machine) honest(v variant) []string {
 			said = slices.Delete(said, 1, 2)
 		}
 	}
+	switch {
+	case m.dtls && m.victimIsClient:
+		said = slices.Insert(said, 0, "HelloVerifyRequest")
+	case m.dtls:
+		said = slices.Insert(said, 0, "ClientHello") // the first gets a cookie
+	}
 	return append(said, "ChangeCipherSpec", "Finished", "data", "data", "close_notify")
 }
 
 // An outcome is how a sequence ends for the victim.
 type outcome struct {
 	session  bool   // the handshake was completed
-	end      string // an alert of ours by its name in the tables, refused, closed, eof
+	end      string // an alert of ours by its name in the tables, refused, closed, eof; DTLS: alive, timeout, none
 	refusals int    // no_renegotiation warnings that the victim sent
 	data     string // what the application got
+	hellos   int    // DTLS: HelloVerifyRequests that the victim sent
 }
 
 // A run is a victim that goes through a sequence according to a table.
@@ -61,11 +76,12 @@ type run struct {
 	requests int // to renegotiate
 }
 
-// predictTLS says how a sequence must end. It may be cut short where the table
-// leaves open what happens.
-func (m machine) predictTLS(table *stateTable, v variant, d delivery, script []string) (outcome, []string) {
+// predictTLS says how a sequence must end, and after how many letters. It may be
+// cut short where the table leaves open what happens.
+func (m machine) predictTLS(table *stateTable, v variant, d delivery, script []string) (o outcome, cut []string, end int) {
 	r := run{cells: table.cells, state: "first"}
-	for i := 0; i < len(script) && r.end == ""; {
+	i := 0
+	for i < len(script) && r.end == "" {
 		n := 1
 		if d == joined {
 			n = max(1, joinable(!m.victimIsClient, script[i:]))
@@ -82,6 +98,7 @@ func (m machine) predictTLS(table *stateTable, v variant, d delivery, script []s
 			}
 			if r.state == "open" {
 				r.end = "unexpected" // in one record with Finished
+				i++
 				break
 			}
 			if r.cells[script[i]][r.state] == "?" {
@@ -95,7 +112,7 @@ func (m machine) predictTLS(table *stateTable, v variant, d delivery, script []s
 	if r.end == "" {
 		r.end = "eof"
 	}
-	return r.outcome, script
+	return r.outcome, script, min(i, len(script))
 }
 
 // step takes one letter.
@@ -165,9 +182,12 @@ func (r *run) renegotiate(m machine, d delivery) {
 
 // playTLS plays a script to a victim, and returns what came of it.
 func (m machine) playTLS(v variant, d delivery, script []string) (outcome, error) {
-	p := newTLSPuppet(!m.victimIsClient, v, d, script)
+	return m.playWith(newTLSPuppet(!m.victimIsClient, v, d, script))
+}
+
+func (m machine) playWith(p *tlsPuppet) (outcome, error) {
 	verified := 0
-	config := v.config(m.victimIsClient)
+	config := p.variant.config(m.victimIsClient)
 	config.VerifyConnection = func(context.Context, *ConnectionState) error { verified++; return nil }
 	victim := newConn(newStream(p, m.victimIsClient), config, m.victimIsClient)
 
@@ -279,8 +299,14 @@ func deviations(honest, letters []string, n, reach int) iter.Seq[[]string] {
 				}
 				return true
 			}
-			for j := max(0, i-reach); j <= min(len(honest), i+reach); j++ {
-				if !yield(slices.Concat(honest[:i], deviation, honest[j:])) {
+			for back := range 2*reach + 1 {
+				// i, i+1, i-1, i+2, ...: first the ones that a careless victim
+				// would take.
+				j := i + (back+1)/2
+				if back%2 == 0 {
+					j = i - back/2
+				}
+				if j >= 0 && j <= len(honest) && !yield(slices.Concat(honest[:i], deviation, honest[j:])) {
 					return false
 				}
 			}
@@ -311,14 +337,16 @@ func twice(honest, letters []string) iter.Seq[[]string] {
 	}
 }
 
-// sequences are the scripts for a victim: in the short form all single
-// deviations; as a rule also pairs; in the long form all pairs anywhere, and
-// triples.
+// sequences are the scripts for a victim: all single deviations; as a rule also
+// pairs; in the long form all pairs anywhere, and triples.
 func sequences(honest []string, table *stateTable, thorough bool) iter.Seq[[]string] {
-	order := table.orderLetters()
+	order, reach := table.orderLetters(), len(honest)
+	if testing.Short() {
+		reach = 1
+	}
 	list := []iter.Seq[[]string]{
 		jumps(honest),
-		deviations(honest, order, 1, len(honest)),
+		deviations(honest, order, 1, reach),
 		deviations(honest, table.letters[table.order:], 1, 1),
 	}
 	if thorough && !testing.Short() {
@@ -362,7 +390,10 @@ func TestStateMachineTLS(t *testing.T) {
 					wrong := newTally(t)
 					defer wrong.report()
 					for script := range sequences(m.honest(v), table, i < 2 && d == whole) {
-						want, script := m.predictTLS(table, v, d, script)
+						want, script, end := m.predictTLS(table, v, d, script)
+						if wrong.repeated(script[:end]) {
+							continue
+						}
 						got, err := m.playTLS(v, d, script)
 						wrong.add(script, want, got, err)
 					}
@@ -372,13 +403,48 @@ func TestStateMachineTLS(t *testing.T) {
 	}
 }
 
+// A connection that is cut, after whatever octet, is no end of data: only
+// close_notify is.
+func TestTruncation(t *testing.T) {
+	for _, m := range machines {
+		if m.dtls {
+			continue
+		}
+		v := variants[0]
+		p := newTLSPuppet(!m.victimIsClient, v, whole, m.honest(v))
+		if o, err := m.playWith(p); o.end != "closed" || err != nil {
+			t.Fatalf("%s: %+v, %v", m.name, o, err)
+		}
+		all := p.given
+		for n := 1; n < all; n++ {
+			p := newTLSPuppet(!m.victimIsClient, v, whole, m.honest(v))
+			p.cutAfter = n
+			if o, err := m.playWith(p); o.end != "eof" || err != nil {
+				t.Errorf("%s, cut after %d octets: %+v, %v", m.name, n, o, err)
+			}
+		}
+	}
+}
+
 // A tally counts sequences, and reports the first few that went wrong.
 type tally struct {
 	t                     *testing.T
 	all, sessions, failed int
+	seen                  map[uint64]bool
 }
 
-func newTally(t *testing.T) *tally { return &tally{t: t} }
+func newTally(t *testing.T) *tally { return &tally{t: t, seen: make(map[uint64]bool)} }
+
+// repeated reports whether the sequence, up to where it ends, has been tried.
+func (y *tally) repeated(script []string) bool {
+	h := fnv.New64a()
+	for _, letter := range script {
+		io.WriteString(h, letter+";")
+	}
+	again := y.seen[h.Sum64()]
+	y.seen[h.Sum64()] = true
+	return again
+}
 
 func (y *tally) add(script []string, want, got outcome, err error) {
 	y.all++
