@@ -21,7 +21,7 @@ var levels = []string{
 		"internal/adminapi internal/adminapi/adminserver saef",
 	5: "internal/demo internal/mafd internal/cli",
 	6: "cmd/mafd cmd/maf",
-	7: "internal/timing internal/peers internal/interop internal/cost internal/flood internal/docs internal/layers", // tests
+	7: "internal/timing internal/leaks internal/peers internal/interop internal/cost internal/flood internal/docs internal/layers", // tests
 }
 
 // forbidden says what a package must never contain, however indirectly, and
