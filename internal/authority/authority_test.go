@@ -567,6 +567,53 @@ func TestKeyOutlivesClient(t *testing.T) {
 	}
 }
 
+// A row that was changed behind the authority's back in the middle of something
+// is found out there too.
+func TestTamperedMeanwhile(t *testing.T) {
+	m := newMAF(t)
+	m.add(authority.Client{KmID: meter})
+	master, err := m.MasterKey(ctx, []byte(meter.String()), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := m.db.Clients().Get(ctx, meter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row.IdB = other // and the box still says in-cse
+	if err := m.db.Clients().Update(ctx, row); err != nil {
+		t.Fatal(err)
+	}
+	s := newSession()
+	if _, err := m.Establish(ctx, master, s.export); !errors.Is(err, seal.ErrOpen) {
+		t.Errorf("Establish: %v", err)
+	}
+	m.mustNotRelease("after all", other, s.kcID())
+	// An update must not bless what it finds.
+	_, err = m.UpdateClient(ctx, meter, func(c *authority.Client) error { c.Lifetime = time.Minute; return nil })
+	if !errors.Is(err, seal.ErrOpen) {
+		t.Errorf("UpdateClient: %v", err)
+	}
+}
+
+// A name that the configuration no longer has is served no longer, whatever the
+// store holds.
+func TestWithdrawnName(t *testing.T) {
+	m := newMAF(t)
+	m.add(authority.Client{KmID: meter})
+	s := m.mustHandshake(meter)
+	c := m.config()
+	c.FQDNs = c.FQDNs[1:]
+	var err error
+	if m.Authority, err = authority.New(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.handshake(meter, newSession()); !errors.Is(err, authority.ErrWrongFQDN) {
+		t.Errorf("handshake: %v", err)
+	}
+	m.mustNotRelease("withdrawn", inCSE, s.kcID())
+}
+
 func TestRemoveClient(t *testing.T) {
 	m := newMAF(t)
 	m.add(authority.Client{KmID: meter})

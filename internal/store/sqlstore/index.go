@@ -11,9 +11,8 @@ import (
 )
 
 // keyIndex leads from a RelativeKcId to its row, and knows where keys expire.
-// For everybody but the writer it holds exactly the committed rows: the writer
-// changes it after COMMIT and before it wakes anybody. Before, it reserves the
-// identifiers of the rows that it is about to insert.
+// The writer reserves the identifiers of the rows that it is about to insert, and
+// enters the rows after COMMIT and before it wakes anybody.
 //
 // Rows are looked after in stretches of 1024 by seq. Keys that were issued
 // together mostly expire together, so it is enough to know each stretch's
@@ -30,8 +29,8 @@ type stretch int64
 
 const stretchLength = 1024
 
-// reserved stands for the seq of a row that is not committed yet. SQLite counts
-// from 1.
+// reserved stands for the seq of a row that is not committed yet. No row has it:
+// SQLite counts from 1.
 const reserved = 0
 
 func stretchOf(seq int64) stretch { return stretch(seq / stretchLength) }
@@ -45,11 +44,12 @@ func newKeyIndex() *keyIndex {
 	return &keyIndex{rows: map[onem2m.RelativeKeyID]int64{}, first: map[stretch]int64{}}
 }
 
+// find returns the seq of the row, which may be gone or not there yet.
 func (x *keyIndex) find(id onem2m.RelativeKeyID) (seq int64, ok bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	seq, ok = x.rows[id]
-	return seq, ok && seq != reserved
+	return seq, ok
 }
 
 // reserve takes the identifiers of the changes' keys and returns those changes
