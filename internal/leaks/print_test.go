@@ -9,7 +9,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -128,36 +127,44 @@ func everyWay(v any) map[string][]byte {
 // exportedStructs lists the exported structs of all packages but the keyless.
 func exportedStructs(t *testing.T) (names []string) {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-f", "{{.ImportPath}} {{.Dir}}", "./...")
+	cmd := exec.Command("go", "list", "-f", `{{.ImportPath}} {{.Dir}} {{join .GoFiles " "}}`, "./...")
 	cmd.Dir = "../.."
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
 	for line := range strings.Lines(string(out)) {
-		path, dir, _ := strings.Cut(strings.TrimSpace(line), " ")
-		path = strings.TrimPrefix(path, module)
+		words := strings.Fields(line)
+		path, dir, files := strings.TrimPrefix(words[0], module), words[1], words[2:]
 		if keyless[path] != "" {
 			continue
 		}
-		packages, err := parser.ParseDir(token.NewFileSet(), dir, func(f fs.FileInfo) bool {
-			return !strings.HasSuffix(f.Name(), "_test.go")
-		}, 0)
-		if err != nil {
-			t.Fatal(err)
+		for _, name := range files {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, structure := range structs(file) {
+				names = append(names, path+"."+structure)
+			}
 		}
-		for _, p := range packages {
-			ast.Inspect(p, func(n ast.Node) bool {
-				if _, inFunction := n.(*ast.FuncDecl); inFunction {
-					return false
+	}
+	return names
+}
+
+// structs lists the exported structs of a file.
+func structs(file *ast.File) (names []string) {
+	for _, d := range file.Decls {
+		types, ok := d.(*ast.GenDecl)
+		if !ok {
+			continue
+		}
+		for _, spec := range types.Specs {
+			if spec, ok := spec.(*ast.TypeSpec); ok && spec.Name.IsExported() {
+				if _, ok := spec.Type.(*ast.StructType); ok {
+					names = append(names, spec.Name.Name)
 				}
-				if spec, ok := n.(*ast.TypeSpec); ok && spec.Name.IsExported() {
-					if _, ok := spec.Type.(*ast.StructType); ok {
-						names = append(names, path+"."+spec.Name.Name)
-					}
-				}
-				return true
-			})
+			}
 		}
 	}
 	return names
