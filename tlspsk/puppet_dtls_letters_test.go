@@ -47,7 +47,7 @@ var dtlsRecords = map[string]func(p *dtlsPuppet){
 		if p.isClient {
 			request = "ClientHello"
 		}
-		for range maxRenegotiations + 1 {
+		for range requestsRefused + 1 {
 			saysProtected(request)(p)
 		}
 	},

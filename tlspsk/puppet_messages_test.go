@@ -56,9 +56,11 @@ var puppetMessages = map[string]puppetMessage{
 	"ClientHello, record_size_limit of 63": {wire.TypeClientHello, helloBut(func(p *puppet, h *wire.ClientHello) {
 		h.HasRecordSizeLimit, h.RecordSizeLimit = true, 63
 	})},
-	"ClientHello, max_fragment_length 5":      {wire.TypeClientHello, helloBut(func(p *puppet, h *wire.ClientHello) { h.MaxFragmentLength = 5 })},
-	"ClientHello, renegotiation_info":         {wire.TypeClientHello, helloBut(func(p *puppet, h *wire.ClientHello) { h.RenegotiationInfo = make([]byte, 12) })},
-	"ClientHello, foreign group":              {wire.TypeClientHello, helloBut(func(p *puppet, h *wire.ClientHello) { h.SupportedGroups = []uint16{24} })},
+	"ClientHello, max_fragment_length 5": {wire.TypeClientHello, helloBut(func(p *puppet, h *wire.ClientHello) { h.MaxFragmentLength = 5 })},
+	"ClientHello, renegotiation_info":    {wire.TypeClientHello, helloBut(func(p *puppet, h *wire.ClientHello) { h.RenegotiationInfo = make([]byte, 12) })},
+	"ClientHello, foreign group": {wire.TypeClientHello, helloBut(func(p *puppet, h *wire.ClientHello) {
+		h.SupportedGroups = []uint16{24, uint16(otherGroup(p.variant.curve))}
+	})},
 	"ClientHello, no extended master secret":  {wire.TypeClientHello, helloBut(func(p *puppet, h *wire.ClientHello) { h.ExtendedMasterSecret = false })},
 	"ClientHello, no encrypt-then-MAC":        {wire.TypeClientHello, helloBut(func(p *puppet, h *wire.ClientHello) { h.EncryptThenMAC = false })},
 	"ClientHello and an octet":                {wire.TypeClientHello, func(p *puppet) []byte { return append(p.hello(), 0) }},
@@ -98,7 +100,11 @@ var puppetMessages = map[string]puppetMessage{
 		return b
 	}},
 
-	"ServerKeyExchange, foreign group":  {wire.TypeServerKeyExchange, serverKeyExchangeBut(func(m *wire.ServerKeyExchange) { m.Group = 24 })},
+	"ServerKeyExchange, foreign group": {wire.TypeServerKeyExchange, func(p *puppet) []byte {
+		m, other := p.serverKeyExchange(), otherGroup(p.variant.curve)
+		m.Group, m.PublicKey = uint16(other), puppetsKey(other).PublicKey().Bytes()
+		return m.Marshal(p.suite.ECDHE)
+	}},
 	"ServerKeyExchange, no point":       {wire.TypeServerKeyExchange, serverKeyExchangeBut(func(m *wire.ServerKeyExchange) { m.PublicKey = nil })},
 	"ServerKeyExchange, short point":    {wire.TypeServerKeyExchange, serverKeyExchangeBut(func(m *wire.ServerKeyExchange) { m.PublicKey = m.PublicKey[1:] })},
 	"ServerKeyExchange, bad point":      {wire.TypeServerKeyExchange, serverKeyExchangeBut(func(m *wire.ServerKeyExchange) { m.PublicKey = badPoint(m.PublicKey) })},
@@ -220,6 +226,14 @@ func clientKeyExchangeBut(change func(*wire.ClientKeyExchange)) func(*puppet) []
 		change(m)
 		return m.Marshal(p.suite.ECDHE)
 	}
+}
+
+// otherGroup is the group that the victim knows and does not want.
+func otherGroup(id CurveID) CurveID {
+	if id == X25519 {
+		return CurveP256
+	}
+	return X25519
 }
 
 // badPoint is a public key of the right length that a peer must refuse: the

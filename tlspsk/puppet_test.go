@@ -57,9 +57,9 @@ type variant struct {
 
 var variants = []variant{
 	{name: "CCM_8", suite: TLS_PSK_WITH_AES_128_CCM_8},
+	{name: "ECDHE-CBC, P-256", suite: TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, curve: CurveP256, requireStrong: true},
 	{name: "ECDHE-GCM", suite: TLS_ECDHE_PSK_WITH_AES_128_GCM_SHA256, curve: X25519},
 	{name: "CBC", suite: TLS_PSK_WITH_AES_128_CBC_SHA256, hint: "hint", plain: true},
-	{name: "ECDHE-CBC, P-256", suite: TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, curve: CurveP256, requireStrong: true},
 	{name: "GCM-384", suite: TLS_PSK_WITH_AES_256_GCM_SHA384, hint: "hint"},
 	{name: "ChaCha20", suite: TLS_PSK_WITH_CHACHA20_POLY1305_SHA256, plain: true},
 }
@@ -93,13 +93,18 @@ func newPuppet(isClient, dtls bool, v variant) *puppet {
 	}
 	*own = sha256.Sum256([]byte(v.name))
 	if v.ecdhe() {
-		secret := sha256.Sum256([]byte("private key"))
-		var err error
-		if p.private, err = curve(v.curve).NewPrivateKey(secret[:]); err != nil {
-			panic(err)
-		}
+		p.private = puppetsKey(v.curve)
 	}
 	return p
+}
+
+func puppetsKey(id CurveID) *ecdh.PrivateKey {
+	secret := sha256.Sum256([]byte("private key"))
+	key, err := curve(id).NewPrivateKey(secret[:])
+	if err != nil {
+		panic(err)
+	}
+	return key
 }
 
 // keys brings the keys up to date with what has been said.

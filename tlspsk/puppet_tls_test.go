@@ -176,7 +176,7 @@ var tlsRecords = map[string]func(p *tlsPuppet){
 	"data":                   sends(wire.ApplicationData, []byte("ping")...),
 	"empty data":             sends(wire.ApplicationData),
 	"empty data, 17 times": func(p *tlsPuppet) {
-		for range maxWarnings + 1 {
+		for range warningsTaken + 1 {
 			p.send(p.record(wire.ApplicationData, nil))
 		}
 	},
@@ -186,7 +186,7 @@ var tlsRecords = map[string]func(p *tlsPuppet){
 	"message too long":       sends(wire.Handshake, typeUnassigned, 1, 0, 0),
 	"warning":                sends(wire.Alert, alertLevelWarning, uint8(AlertUserCanceled)),
 	"17 warnings": func(p *tlsPuppet) {
-		for range maxWarnings + 1 {
+		for range warningsTaken + 1 {
 			p.send(p.record(wire.Alert, []byte{alertLevelWarning, uint8(AlertNoRenegotiation)}))
 		}
 	},
@@ -222,7 +222,7 @@ var tlsRecords = map[string]func(p *tlsPuppet){
 		if p.isClient {
 			request = "ClientHello"
 		}
-		for range maxRenegotiations + 1 {
+		for range requestsRefused + 1 {
 			p.say(request)
 		}
 	},

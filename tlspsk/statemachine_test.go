@@ -67,6 +67,15 @@ type outcome struct {
 	hellos   int    // DTLS: HelloVerifyRequests that the victim sent
 }
 
+// How patient a victim should be. These are the engine's own limits; whoever
+// changes those should think of both.
+const (
+	warningsTaken   = 16 // warnings and empty records in a row
+	requestsRefused = 3  // to renegotiate; the next ends the session
+	forgeriesTaken  = 1  // in a DTLS handshake; the next ends it
+	keptEarly       = 4  // DTLS records of the next epoch
+)
+
 // A run is a victim that goes through a sequence according to a table.
 type run struct {
 	outcome
@@ -127,7 +136,7 @@ func (r *run) step(m machine, v variant, d delivery, letter string) {
 		r.data += "ping"
 		r.warnings = 0
 	case "warn":
-		if r.warnings++; r.warnings > maxWarnings {
+		if r.warnings++; r.warnings > warningsTaken {
 			r.end = "unexpected"
 		}
 		if r.state == "first" {
@@ -136,7 +145,7 @@ func (r *run) step(m machine, v variant, d delivery, letter string) {
 	case "reneg":
 		r.renegotiate(m, d)
 	case "reneg*":
-		for range maxRenegotiations + 1 {
+		for range requestsRefused + 1 {
 			r.renegotiate(m, d)
 		}
 	case "":
@@ -169,7 +178,7 @@ func (r *run) renegotiate(m machine, d delivery) {
 		if r.end != "" {
 			return
 		}
-		if r.requests++; r.requests > maxRenegotiations {
+		if r.requests++; r.requests > requestsRefused {
 			r.end = "failure"
 			return
 		}
@@ -337,9 +346,10 @@ func twice(honest, letters []string) iter.Seq[[]string] {
 	}
 }
 
-// sequences are the scripts for a victim: all single deviations; as a rule also
-// pairs; in the long form all pairs anywhere, and triples.
-func sequences(honest []string, table *stateTable, thorough bool) iter.Seq[[]string] {
+// sequences are the scripts for a victim: all single deviations; as a rule, where
+// it is to be thorough, also pairs in one place, followed by the honest sequence
+// from a point within pairReach; in the long form all pairs anywhere, and triples.
+func sequences(honest []string, table *stateTable, thorough bool, pairReach int) iter.Seq[[]string] {
 	order, reach := table.orderLetters(), len(honest)
 	if testing.Short() {
 		reach = 1
@@ -350,7 +360,7 @@ func sequences(honest []string, table *stateTable, thorough bool) iter.Seq[[]str
 		deviations(honest, table.letters[table.order:], 1, 1),
 	}
 	if thorough && !testing.Short() {
-		list = append(list, deviations(honest, order, 2, 1))
+		list = append(list, deviations(honest, order, 2, pairReach))
 	}
 	if longRun() {
 		list = append(list, twice(honest, table.letters), deviations(honest, order, 2, len(honest)))
@@ -389,7 +399,7 @@ func TestStateMachineTLS(t *testing.T) {
 					}
 					wrong := newTally(t)
 					defer wrong.report()
-					for script := range sequences(m.honest(v), table, i < 2 && d == whole) {
+					for script := range sequences(m.honest(v), table, i < 2 && d == whole, 1) {
 						want, script, end := m.predictTLS(table, v, d, script)
 						if wrong.repeated(script[:end]) {
 							continue
