@@ -45,6 +45,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/onem2m-maf/maf/internal/store"
+	"github.com/onem2m-maf/maf/internal/wholefile"
 )
 
 var (
@@ -164,12 +165,8 @@ func (db *DB) Close() error {
 // prepareFile makes sure that there is a file at path which only its owner may
 // read. SQLite gives the same permissions to the files that it puts beside it.
 func prepareFile(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err == nil {
-		f.Close()
-		return syncFolder(filepath.Dir(path))
-	}
-	if !errors.Is(err, fs.ErrExist) {
+	// To SQLite, an empty file is an empty database.
+	if err := wholefile.Create(path, nil, 0o600); !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	info, err := os.Stat(path)
@@ -183,17 +180,6 @@ func prepareFile(path string) error {
 		return fmt.Errorf("%w: it has mode %#o", ErrPermissions, uint32(mode))
 	}
 	return nil
-}
-
-// syncFolder makes a name in the folder durable, which syncing the file alone
-// does not.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // connect opens the two pools and brings the schema up to date.

@@ -30,6 +30,9 @@ func TestContracts(t *testing.T) {
 		"TinyCache": {ClientCache: 2, CommitInterval: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && name != "Default" {
+				t.Skip("-short: one set of options is enough")
+			}
 			storetest.Run(t, func(t *testing.T) func() (storetest.Store, error) {
 				path := filepath.Join(t.TempDir(), "maf.db")
 				return func() (storetest.Store, error) { return Open(context.Background(), path, o) }
