@@ -1,6 +1,7 @@
 package tlspsk
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,11 +36,40 @@ func TestTimingUnknownIdentity(t *testing.T) {
 }
 
 func testTimingUnknownIdentity(t *testing.T, suite uint16, keyLen int) {
-	known, unknown := []byte("meter7@maf.example.com"), []byte("meter8@maf.example.com")
-	psk := &PSK{Key: make([]byte, keyLen)} // not made in GetPSK, which is to take no time
+	wrong := []byte("the wrong key, of 32 octets.....")
+	compareRefusals(t, suite, make([]byte, keyLen), [2]Config{
+		{Identity: []byte("meter7@maf.example.com"), Key: wrong},
+		{Identity: []byte("meter8@maf.example.com"), Key: wrong},
+	})
+}
+
+// TestTimingWrongKey: nor how much of a guessed key is right.
+func TestTimingWrongKey(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measurements are left out with -short")
+	}
+	for _, suite := range []uint16{TLS_PSK_WITH_AES_128_CBC_SHA256, TLS_PSK_WITH_AES_128_CCM_8} {
+		t.Run(CipherSuiteName(suite), func(t *testing.T) {
+			key := bytes.Repeat([]byte{1}, 32)
+			var clients [2]Config
+			for class, wrong := range []int{0, len(key) - 1} {
+				guess := bytes.Clone(key)
+				guess[wrong] = 0
+				clients[class] = Config{Identity: []byte("meter7@maf.example.com"), Key: guess}
+			}
+			compareRefusals(t, suite, key, clients)
+		})
+	}
+}
+
+// compareRefusals examines how long a server that knows meter7's key takes to
+// refuse each of the clients.
+func compareRefusals(t *testing.T, suite uint16, key []byte, clients [2]Config) {
+	t.Helper()
+	psk := &PSK{Key: key} // not made in GetPSK, which is to take no time
 	server := &Config{
 		GetPSK: func(_ context.Context, req *PSKRequest) (*PSK, error) {
-			if string(req.Identity) == string(known) {
+			if string(req.Identity) == "meter7@maf.example.com" {
 				return psk, nil
 			}
 			return nil, ErrUnknownIdentity
@@ -49,9 +79,9 @@ func testTimingUnknownIdentity(t *testing.T, suite uint16, keyLen int) {
 	const variants = 32
 	var sessions [2][variants]*recordedClient
 	for i := range variants {
-		for class, identity := range [2][]byte{known, unknown} {
-			client := &Config{Identity: identity, Key: []byte("the wrong key, of 32 octets....."), CipherSuites: []uint16{suite}}
-			sessions[class][i] = recordClient(t, client, server, byte(i))
+		for class, client := range clients {
+			client.CipherSuites = []uint16{suite}
+			sessions[class][i] = recordClient(t, &client, server, byte(i))
 		}
 	}
 	next := 0
@@ -60,7 +90,7 @@ func testTimingUnknownIdentity(t *testing.T, suite uint16, keyLen int) {
 		return sessions[class][next].replay(t, server)
 	})
 	if v.Leaks() {
-		t.Errorf("the time tells whether an identity exists: %v", v)
+		t.Errorf("the time of the alert tells the clients apart: %v", v)
 	} else {
 		t.Log(v)
 	}
