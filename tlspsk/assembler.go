@@ -1,6 +1,8 @@
 package tlspsk
 
 import (
+	"slices"
+
 	"github.com/onem2m-maf/maf/tlspsk/internal/wire"
 )
 
@@ -9,17 +11,22 @@ import (
 const assembleAhead = 4
 
 // An assembler puts DTLS handshake messages together from their fragments, in
-// the order of their message_seq (RFC 6347 section 4.2.2 and 4.2.3). What it
-// holds is bounded by assembleAhead and by checkMessageLength.
+// the order of their message_seq (RFC 6347 section 4.2.2 and 4.2.3).
+//
+// Anybody can send it fragments before there are keys, so what it holds is
+// bounded by what messages may be long, not by what arrives: it keeps copies
+// rather than the datagrams around them, and room for a hello only where one can
+// come.
 type assembler struct {
-	next uint16 // message_seq of the next message
-	held [assembleAhead]*partialMessage
+	next     uint16 // message_seq of the next message
+	hadHello bool   // the peer's hello has been read
+	held     [assembleAhead]*partialMessage
 }
 
 // A partialMessage is a message of which some octets have arrived.
 type partialMessage struct {
 	raw     []byte // header of the whole message, and body
-	have    []bool // which octets of the body have arrived; nil when all have
+	have    []byte // a bit for each octet of the body that has arrived
 	missing int
 }
 
@@ -32,17 +39,22 @@ func (a *assembler) add(h wire.FragmentHeader, raw []byte) (repeated bool) {
 	if ahead < 0 {
 		return true
 	}
-	if ahead >= assembleAhead || checkMessageLength(h.Type, h.Length) != nil {
+	if ahead >= assembleAhead || checkMessageLength(h.Type, h.Length) != nil ||
+		h.Length > maxMessage && (a.hadHello || ahead > 0) {
 		return false
 	}
 	p := a.held[ahead]
-	if p == nil {
-		if h.Octets == h.Length {
-			// The usual case: an unfragmented message is in memory just as the
-			// transcript wants it.
-			a.held[ahead] = &partialMessage{raw: raw}
-			return false
+	if p == nil && h.Octets == h.Length {
+		// The usual case: an unfragmented message stands in its datagram just
+		// as the transcript wants it. If it is the next, it is read before the
+		// datagram can be a burden.
+		if ahead > 0 {
+			raw = slices.Clone(raw)
 		}
+		a.held[ahead] = &partialMessage{raw: raw}
+		return false
+	}
+	if p == nil {
 		p = newPartialMessage(h)
 		a.held[ahead] = p
 	}
@@ -55,19 +67,19 @@ func newPartialMessage(h wire.FragmentHeader) *partialMessage {
 	whole.Offset, whole.Octets = 0, h.Length
 	raw := make([]byte, 0, wire.DTLSHeaderLen+h.Length)
 	raw = wire.AppendFragmentHeader(raw, whole)
-	return &partialMessage{raw: raw[:cap(raw)], have: make([]bool, h.Length), missing: h.Length}
+	return &partialMessage{raw: raw[:cap(raw)], have: make([]byte, (h.Length+7)/8), missing: h.Length}
 }
 
 func (p *partialMessage) add(h wire.FragmentHeader, body []byte) {
-	if p.missing == 0 || h.Type != p.raw[0] || h.Length != len(p.have) {
+	if p.missing == 0 || h.Type != p.raw[0] || h.Length != len(p.raw)-wire.DTLSHeaderLen {
 		return
 	}
 	// Of octets that arrive twice the first count; the transcript tells if
 	// they were forged.
 	for i, b := range body {
 		at := h.Offset + i
-		if !p.have[at] {
-			p.have[at] = true
+		if bit := byte(1) << (at % 8); p.have[at/8]&bit == 0 {
+			p.have[at/8] |= bit
 			p.raw[wire.DTLSHeaderLen+at] = b
 			p.missing--
 		}
@@ -84,6 +96,7 @@ func (a *assembler) pop() []byte {
 	copy(a.held[:], a.held[1:])
 	a.held[assembleAhead-1] = nil
 	a.next++
+	a.hadHello = a.hadHello || isHello(p.raw[0])
 	return p.raw
 }
 

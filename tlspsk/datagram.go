@@ -19,9 +19,11 @@ import (
 const (
 	// What a connection keeps of received datagrams is bounded; beyond that
 	// they are dropped, as a full network would.
-	maxInbox = 16 // datagrams, during the handshake
-	maxEarly = 4  // records of the next epoch, before its keys are known
-	maxQueue = 64 // records, until Read takes them
+	maxInbox       = 16           // datagrams, during the handshake
+	maxInboxOctets = 2 * maxHello // of all of them
+	maxEarly       = 4            // records of the next epoch, before its keys are known
+	maxEarlyOctets = 512          // of each: a Finished in any suite is shorter by far
+	maxQueue       = 64           // records, until Read takes them
 
 	// maxForged is how many records may fail authentication before the
 	// handshake is given up. It is not one: a handshake should survive a
@@ -67,7 +69,8 @@ type datagramReader struct {
 	connectionID []byte
 	useID, noID  bool
 
-	inbox [][]byte // datagrams for the handshake
+	inbox       [][]byte // datagrams for the handshake
+	inboxOctets int
 	// queue holds application data for Read; readable signals it, or err.
 	queue    [][]byte
 	readable chan struct{}
@@ -142,8 +145,9 @@ func (d *datagram) deliver(b []byte, from netip.AddrPort) {
 	case d.in.err != nil:
 	case d.in.done:
 		d.takeDatagram(b, from)
-	case len(d.in.inbox) < maxInbox:
+	case len(d.in.inbox) < maxInbox && d.in.inboxOctets+len(b) <= maxInboxOctets:
 		d.in.inbox = append(d.in.inbox, slices.Clone(b))
+		d.in.inboxOctets += len(b)
 		signal(d.arrived)
 	}
 }

@@ -73,6 +73,7 @@ func (d *datagram) nextDatagram() ([]byte, error) {
 	}
 	b := d.in.inbox[0]
 	d.in.inbox = slices.Delete(d.in.inbox, 0, 1)
+	d.in.inboxOctets -= len(b)
 	return b, nil
 }
 
@@ -102,9 +103,7 @@ func (d *datagram) takeHandshakeRecord(r record) error {
 		return d.takeContent(r.Type, 0, r.fragment)
 	case 1:
 		if d.in.protection == nil {
-			if len(d.in.early) < maxEarly {
-				d.in.early = append(d.in.early, r)
-			}
+			d.keepEarly(r)
 			return nil
 		}
 		typ, content, err := d.open(r)
@@ -114,6 +113,18 @@ func (d *datagram) takeHandshakeRecord(r record) error {
 		return d.takeContent(typ, 1, content)
 	}
 	return nil
+}
+
+// keepEarly keeps what may be a Finished that has overtaken what comes before
+// it. It keeps a copy, not the datagram in which it came.
+func (d *datagram) keepEarly(r record) {
+	if len(d.in.early) == maxEarly || len(r.fragment) > maxEarlyOctets ||
+		r.Type != wire.Handshake && r.Type != wire.ConnectionID {
+		return
+	}
+	r.fragment = slices.Clone(r.fragment)
+	r.ConnectionID = slices.Clone(r.ConnectionID)
+	d.in.early = append(d.in.early, r)
 }
 
 // open decrypts a record of epoch 1 during the handshake. It returns nil for

@@ -244,6 +244,7 @@ func (s *stream) finishHandshake() {
 		s.in.handshake, s.in.returned = nil, 0
 	}
 	s.in.warnings = 0
+	s.in.buffer.trusting = true
 }
 
 // appendRecords appends the records that carry content. out.mu is held.

@@ -72,11 +72,16 @@ const (
 	maxRenegotiations = 3
 )
 
+// isHello tells the messages that may be as long as maxHello.
+func isHello(typ wire.MessageType) bool {
+	return typ == wire.TypeClientHello || typ == wire.TypeServerHello
+}
+
 // checkMessageLength refuses a handshake message that is too long, before it
 // is buffered.
 func checkMessageLength(typ wire.MessageType, n int) error {
 	limit := maxMessage
-	if typ == wire.TypeClientHello || typ == wire.TypeServerHello {
+	if isHello(typ) {
 		limit = maxHello
 	}
 	if n > limit {
