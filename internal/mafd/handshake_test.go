@@ -127,12 +127,14 @@ func TestNoFinishedBeforeDurable(t *testing.T) {
 			result <- conn
 		}()
 		exported := <-storing
+		release := sync.OnceFunc(func() { close(stored) })
+		defer release()
 		select {
 		case <-result:
-			t.Error("the client's handshake ended before the key was stored")
+			t.Fatal("the client's handshake ended before the key was stored")
 		case <-time.After(100 * time.Millisecond):
 		}
-		close(stored)
+		release()
 		conn := <-result
 		if conn == nil {
 			return
