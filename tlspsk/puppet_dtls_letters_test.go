@@ -36,7 +36,14 @@ var dtlsRecords = map[string]func(p *dtlsPuppet){
 	"forged data":                adds(dtlsRecord{typ: wire.ApplicationData, epoch: 1, content: []byte("ping"), forged: true}),
 	"forged alert":               adds(dtlsRecord{typ: wire.Alert, epoch: 1, content: []byte{2, 40}, forged: true}),
 	"forged handshake":           adds(dtlsRecord{typ: wire.Handshake, epoch: 1, content: make([]byte, 24), forged: true}),
-	"clear Finished":             func(p *dtlsPuppet) { p.say("Finished", 0) },
+	"record of a strange ID": func(p *dtlsPuppet) {
+		p.add(dtlsRecord{typ: wire.Alert, epoch: 1, content: []byte{2, 40}, strangeID: []byte("stranger")})
+		p.flush() // a listener looks for the ID at the start of a datagram
+	},
+	"record without its ID": func(p *dtlsPuppet) {
+		p.add(dtlsRecord{typ: wire.Alert, epoch: 1, content: []byte{2, 40}, withoutID: true, decoy: p.connectionID == nil})
+	},
+	"clear Finished": func(p *dtlsPuppet) { p.say("Finished", 0) },
 
 	"protected ClientHello":       saysProtected("ClientHello"),
 	"protected HelloRequest":      saysProtected("HelloRequest"),

@@ -48,6 +48,9 @@ type dtlsRecord struct {
 	forged  bool // protected with a fault
 	decoy   bool // protected with keys that nobody has
 	message bool // whole handshake messages, which may be cut
+
+	withoutID bool // although the victim wants one
+	strangeID []byte
 }
 
 type dtlsMessage struct {
@@ -198,6 +201,10 @@ func pieces(r dtlsRecord) (out []dtlsRecord) {
 func (p *dtlsPuppet) record(r dtlsRecord) []byte {
 	h := wire.RecordHeader{Type: r.typ, Version: VersionDTLS12, Seq: uint64(r.epoch)<<wire.SeqBits | p.recordSeq[r.epoch]}
 	p.recordSeq[r.epoch]++
+	if id := slices.Concat(p.connectionID, r.strangeID); len(id) > 0 && r.epoch > 0 && !r.withoutID {
+		h.Type, h.ConnectionID = wire.ConnectionID, id
+		r.content = append(slices.Clone(r.content), r.typ, 0, 0) // and some padding
+	}
 	b := wire.AppendDTLSRecordHeader(nil, h)
 	if r.epoch == 0 {
 		b = append(b, r.content...)
@@ -207,9 +214,9 @@ func (p *dtlsPuppet) record(r dtlsRecord) []byte {
 		if r.decoy {
 			seal = p.decoy()
 		}
-		b = seal.Seal(b, suite.Header{Seq: h.Seq, Type: h.Type, Version: h.Version}, r.content)
+		b = seal.Seal(b, protectionHeader(h), r.content)
 	}
-	wire.PutDTLSLength(b, 0)
+	wire.PutDTLSLength(b, len(h.ConnectionID))
 	if r.forged {
 		b[len(b)-1] ^= 1
 	} else if r.epoch == 1 && p.keysFixed && !r.decoy {
@@ -228,8 +235,12 @@ func (p *dtlsPuppet) decoy() suite.Protection {
 }
 
 func (p *dtlsPuppet) heardDatagram(b []byte) {
+	idLen := 0
+	if p.variant.connectionIDs && !p.isClient {
+		idLen = len(puppetsID)
+	}
 	for len(b) > 0 {
-		h, content, rest, ok := wire.NextRecord(b, 0)
+		h, content, rest, ok := wire.NextRecord(b, idLen)
 		if !ok {
 			p.fault("datagram %x", b)
 			return
@@ -238,9 +249,15 @@ func (p *dtlsPuppet) heardDatagram(b []byte) {
 		if h.Epoch() == 1 {
 			p.keys()
 			var err error
-			if content, err = p.open.Open(suite.Header{Seq: h.Seq, Type: h.Type, Version: h.Version}, content); err != nil {
+			if content, err = p.open.Open(protectionHeader(h), content); err != nil {
 				p.fault("record of type %d: %v", h.Type, err)
 				continue
+			}
+			if idLen > 0 {
+				if h.Type != wire.ConnectionID || string(h.ConnectionID) != puppetsID {
+					p.fault("record of type %d with the ID %x", h.Type, h.ConnectionID)
+				}
+				h.Type, content = content[len(content)-1], content[:len(content)-1]
 			}
 		}
 		switch h.Type {

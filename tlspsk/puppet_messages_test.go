@@ -74,7 +74,7 @@ var puppetMessages = map[string]puppetMessage{
 
 	"ServerHello of 1.1":               {wire.TypeServerHello, serverHelloBut(func(h *wire.ServerHello) { h.Version = older(h.Version) })},
 	"ServerHello of 1.3":               {wire.TypeServerHello, serverHelloBut(func(h *wire.ServerHello) { h.Version = 0x0304 })},
-	"ServerHello, other suite":         {wire.TypeServerHello, serverHelloBut(func(h *wire.ServerHello) { h.CipherSuite = TLS_PSK_WITH_AES_128_CCM })},
+	"ServerHello, other suite":         {wire.TypeServerHello, serverHelloBut(func(h *wire.ServerHello) { h.CipherSuite = TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256 })},
 	"ServerHello, no suite":            {wire.TypeServerHello, serverHelloBut(func(h *wire.ServerHello) { h.CipherSuite = 0 })},
 	"ServerHello, compression":         {wire.TypeServerHello, serverHelloBut(func(h *wire.ServerHello) { h.Compression = 1 })},
 	"ServerHello, session ID too long": {wire.TypeServerHello, serverHelloBut(func(h *wire.ServerHello) { h.SessionID = make([]byte, 33) })},
@@ -150,6 +150,7 @@ func (p *puppet) clientHello() *wire.ClientHello {
 	if p.private != nil {
 		e.SupportedGroups, e.PointFormats = []uint16{uint16(p.variant.curve)}, true
 	}
+	e.HasConnectionID = p.variant.connectionIDs
 	return h
 }
 
@@ -185,8 +186,14 @@ func (p *puppet) serverHello() *wire.ServerHello {
 	e := &h.Extensions
 	e.HasRenegotiationInfo = true
 	e.ExtendedMasterSecret, e.EncryptThenMAC = p.variant.ems(), p.variant.etm()
+	if p.variant.connectionIDs {
+		e.HasConnectionID, e.ConnectionID = true, []byte(puppetsID)
+	}
 	return h
 }
+
+// puppetsID is what a server that is a puppet wants in records.
+const puppetsID = "puppet"
 
 func serverHelloBut(change func(*wire.ServerHello)) func(*puppet) []byte {
 	return func(p *puppet) []byte {

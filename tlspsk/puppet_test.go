@@ -29,6 +29,8 @@ type puppet struct {
 	private                    *ecdh.PrivateKey
 	peerPoint                  []byte
 
+	connectionID []byte // what the victim wants in records; nil for none
+
 	master     *suite.PRF
 	keysFixed  bool // the keys follow from a transcript with a ClientKeyExchange
 	seal, open suite.Protection
@@ -53,6 +55,7 @@ type variant struct {
 	hint          string
 	plain         bool // without extended master secret and encrypt-then-MAC
 	requireStrong bool // the victim insists on both
+	connectionIDs bool // DTLS
 }
 
 var variants = []variant{
@@ -62,6 +65,7 @@ var variants = []variant{
 	{name: "CBC", suite: TLS_PSK_WITH_AES_128_CBC_SHA256, hint: "hint", plain: true},
 	{name: "GCM-384", suite: TLS_PSK_WITH_AES_256_GCM_SHA384, hint: "hint"},
 	{name: "ChaCha20", suite: TLS_PSK_WITH_CHACHA20_POLY1305_SHA256, plain: true},
+	{name: "CCM, connection IDs", suite: TLS_PSK_WITH_AES_128_CCM, connectionIDs: true},
 }
 
 func (v variant) ecdhe() bool { return v.curve != 0 }
@@ -79,6 +83,9 @@ func (v variant) config(isClient bool) *Config {
 		c.CurvePreferences = []CurveID{v.curve}
 	}
 	c.IdentityHint = []byte(v.hint)
+	if !v.connectionIDs {
+		c.ConnectionID = PolicyDisable
+	}
 	if v.requireStrong {
 		c.ExtendedMasterSecret, c.EncryptThenMAC = PolicyRequire, PolicyRequire
 	}
@@ -183,6 +190,7 @@ func (p *puppet) heard(typ wire.MessageType, body, raw []byte) {
 	case wire.TypeServerHello:
 		var m wire.ServerHello
 		if err = m.Parse(body); err == nil {
+			p.connectionID = bytes.Clone(m.ConnectionID)
 			copy(p.serverRandom[:], m.Random)
 			p.helloHeard = true
 		}

@@ -46,6 +46,8 @@ garbage                        -          -          -          -          -    
 half a record                  -          -          -          -          -          -          -
 record of another version      -          -          -          -          -          -          -
 record of epoch 2              -          -          -          -          -          -          -
+record of a strange ID         -          -          -          -          -          -          -
+record without its ID          -          -          -          -          -          -          -
 message from the future        -          -          -          -          -          -          -
 message too long               -          -          -          -          -          -          -
 repeat                         -          -          -          -          -          -          -
@@ -105,6 +107,8 @@ garbage                        -          -          -          -          -    
 half a record                  -          -          -          -          -          -          -          -          -          -          -
 record of another version      -          -          -          -          -          -          -          -          -          -          -
 record of epoch 2              -          -          -          -          -          -          -          -          -          -          -
+record of a strange ID         -          -          -          -          -          -          -          -          -          -          -
+record without its ID          -          -          -          -          -          -          -          -          -          -          -
 message from the future        -          -          -          -          -          -          -          -          -          -          -
 message too long               -          -          -          -          -          -          -          -          -          -          -
 repeat                         -          -          -          -          -          -          -          -          -          -          -
