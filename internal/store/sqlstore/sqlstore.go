@@ -17,10 +17,13 @@
 //
 // # One writer
 //
-// All changes go through one goroutine, which takes what waits (up to 256
+// All changes go through one goroutine, which takes what waits (up to 1024
 // changes), does it in one transaction, and wakes everybody after the one fsync.
 // When the transaction fails, all of them get the error. Under load it leaves
-// Options.CommitInterval between commits, because a sync costs CPU time too.
+// Options.CommitInterval between the begins of two commits, because a sync costs
+// CPU time too: 0.3 to 0.6 ms of it on a virtual disk, which shared by 10
+// handshakes would be as much as the handshakes themselves, and shared by 200 is
+// little.
 //
 // # Finding keys
 //
@@ -64,7 +67,7 @@ var (
 // Defaults of Options.
 const (
 	DefaultClientCache    = 1 << 16
-	DefaultCommitInterval = 10 * time.Millisecond
+	DefaultCommitInterval = 20 * time.Millisecond
 )
 
 // Options may be left zero.
@@ -81,8 +84,8 @@ type Options struct {
 }
 
 const (
-	groupLimit = 256 // changes in one transaction, and lookups in one go
-	readers    = 4   // connections for queries
+	groupLimit = 1024 // changes in one transaction, and lookups in one go
+	readers    = 4    // connections for queries
 )
 
 // DB is an open store. Its methods, and those of its roles, may be called from
