@@ -16,26 +16,6 @@ import (
 	"time"
 )
 
-// tcpPair returns the two ends of a connection on loopback.
-func tcpPair(t testing.TB) (client, server *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close(); s.Close() })
-	return c.(*net.TCPConn), s.(*net.TCPConn)
-}
-
 // The client's Finished is verified before VerifyConnection runs, and the
 // server's is not sent before it returns; its error reaches the client as an
 // alert, and the session never comes to be.
