@@ -60,12 +60,9 @@ var dtlsRecords = map[string]func(p *dtlsPuppet){
 	},
 	"replay": func(p *dtlsPuppet) {
 		p.flush()
-		if p.lastAuthentic == nil {
-			p.add(dtlsRecord{typ: wire.ApplicationData, epoch: 1, content: []byte("ping"), decoy: true})
-			p.flush()
-			return
+		if p.lastAuthentic != nil {
+			p.transmit(bytes.Clone(p.lastAuthentic))
 		}
-		p.transmit(bytes.Clone(p.lastAuthentic))
 	},
 	"repeat": func(p *dtlsPuppet) {
 		p.flush()
