@@ -32,7 +32,8 @@ func TestReadme(t *testing.T) {
 		{"go run ./cmd/maf demo", r.demo},
 		{"go install ./cmd/...", r.install},
 		{"mafd", r.mafd},
-		{"maf client add", r.device},
+		{"maf client add", r.register},
+		{"openssl s_client", r.device},
 		{"maf handshake", r.tool},
 		{"maf entity-b add", r.platform},
 		{"./scripts/test", r.test},
@@ -176,6 +177,13 @@ func (r *reader) mafd(t *testing.T, script string) {
 		}
 	}
 	t.Fatalf("it does not listen:\n%s", r.log())
+}
+
+func (r *reader) register(t *testing.T, script string) {
+	r.run(t, script, r.home)
+	if info, err := os.Stat(filepath.Join(r.home, "meter7.key")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key file: %v, %v", info, err)
+	}
 }
 
 var keyingMaterial = regexp.MustCompile(`(?m)^ *Keying material: ([0-9A-F]{96})$`)
