@@ -14,7 +14,7 @@ const module = "github.com/onem2m-maf/maf"
 var moduleRow = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")
 
 // TestModules: docs/choices.md lists the modules that we import, tests included,
-// and no others.
+// and no others; and so does go.mod.
 func TestModules(t *testing.T) {
 	listed := make(map[string]bool)
 	for _, m := range moduleRow.FindAllStringSubmatch(read(t, "docs/choices.md"), -1) {
@@ -23,6 +23,10 @@ func TestModules(t *testing.T) {
 	direct := make(map[string]bool)
 	for _, name := range golist(t, "{{with .Module}}{{.Path}}{{end}}", imports(t)...) {
 		direct[name] = true
+	}
+	if required := requirements(t); !maps.Equal(required, direct) {
+		t.Errorf("go.mod requires directly:\n%q\nand these are imported:\n%q\nTry: go mod tidy",
+			slices.Sorted(maps.Keys(required)), slices.Sorted(maps.Keys(direct)))
 	}
 	for _, name := range slices.Sorted(maps.Keys(direct)) {
 		if !listed[name] {
@@ -49,6 +53,18 @@ func imports(t *testing.T) []string {
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+var requirement = regexp.MustCompile(`(?m)^\s+(\S+) v\S+$`)
+
+// requirements returns the modules that go.mod requires directly: those without
+// a remark.
+func requirements(t *testing.T) map[string]bool {
+	names := make(map[string]bool)
+	for _, m := range requirement.FindAllStringSubmatch(read(t, "go.mod"), -1) {
+		names[m[1]] = true
+	}
+	return names
 }
 
 // golist returns the words that "go list" prints with a format.
