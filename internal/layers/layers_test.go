@@ -18,7 +18,8 @@ var levels = []string{
 	3: "internal/authority",
 	4: "internal/store/storetest internal/store/sqlstore internal/pki " +
 		"internal/keyapi internal/keyapi/keyclient internal/keyapi/keyserver " +
-		"internal/adminapi internal/adminapi/adminserver saef",
+		"internal/adminapi internal/adminapi/adminserver saef " +
+		"internal/gateway/access",
 	5: "internal/demo internal/mafd internal/cli",
 	6: "cmd/mafd cmd/maf",
 	7: "internal/timing internal/leaks internal/peers internal/interop internal/cost internal/flood internal/docs internal/layers", // tests
