@@ -87,6 +87,13 @@ func (h *honest) once(network string, source net.IP, to string, c *tlspsk.Config
 	}
 }
 
+// tries is how many tries are over since the last reset.
+func (h *honest) tries() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.past.tries()
+}
+
 // reset returns how they have fared, and forgets it.
 func (h *honest) reset() outcome {
 	h.mu.Lock()
