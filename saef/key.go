@@ -15,7 +15,7 @@ type Secret = secret.Key
 func NewSecret(b []byte) Secret { return secret.New(b) }
 
 // ParseSecret reads a key in hexadecimal or base64. Errors never quote it.
-func ParseSecret(s string) (Secret, error) { return secret.Parse(s) }
+func ParseSecret(s string) (Secret, error) { return secret.Parse([]byte(s)) }
 
 // Key is what a MAF Handshake establishes between a device and its MAF.
 type Key struct {

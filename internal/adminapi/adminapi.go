@@ -136,7 +136,7 @@ func (k *Key) UnmarshalText(text []byte) (err error) {
 		*k = Key{}
 		return nil
 	}
-	k.Key, err = secret.Parse(string(text))
+	k.Key, err = secret.Parse(text)
 	return err
 }
 

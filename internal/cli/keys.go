@@ -1,11 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -38,7 +38,7 @@ func (s *keySource) read(stdin io.Reader) (secret.Key, error) {
 	case s.insecure != "" && s.file != "":
 		return secret.Key{}, errors.New("--km-file and --insecure-km are both given; one key is enough")
 	case s.insecure != "":
-		return parseKey("--insecure-km", s.insecure)
+		return parseKey("--insecure-km", []byte(s.insecure))
 	case s.file == "-":
 		return readKey("standard input", stdin)
 	case s.file != "":
@@ -49,7 +49,7 @@ func (s *keySource) read(stdin io.Reader) (secret.Key, error) {
 		defer f.Close()
 		return readKey(s.file, f)
 	case os.Getenv(kmVariable) != "":
-		return parseKey("$"+kmVariable, os.Getenv(kmVariable))
+		return parseKey("$"+kmVariable, []byte(os.Getenv(kmVariable)))
 	}
 	return secret.Key{}, &advised{errors.New("no master key (Km) is given"),
 		"--km-file FILE, --km-file - for standard input, or $" + kmVariable, exitUsage}
@@ -57,17 +57,18 @@ func (s *keySource) read(stdin io.Reader) (secret.Key, error) {
 
 func readKey(name string, r io.Reader) (secret.Key, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxKeyFile+1))
+	defer clear(data)
 	if err != nil {
 		return secret.Key{}, err
 	}
 	if len(data) > maxKeyFile {
 		return secret.Key{}, fmt.Errorf("%s is too large for a key", name)
 	}
-	return parseKey(name, string(data))
+	return parseKey(name, data)
 }
 
-func parseKey(name, text string) (secret.Key, error) {
-	key, err := secret.Parse(strings.TrimSpace(text))
+func parseKey(name string, text []byte) (secret.Key, error) {
+	key, err := secret.Parse(bytes.TrimSpace(text))
 	if err != nil {
 		return key, fmt.Errorf("%s: %w", name, err)
 	}

@@ -6,6 +6,7 @@
 package secret
 
 import (
+	"bytes"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
@@ -84,14 +85,30 @@ func (Key) MarshalText() ([]byte, error) { return []byte(Redacted), nil }
 var errUndecodable = errors.New("key is neither hexadecimal nor base64 (for 32 octets: 64 hex digits or 44 base64 characters)")
 
 // Parse reads a key written in hexadecimal (either case) or, when it isn't
-// that, in base64 (standard alphabet, padded). A string that is valid in both,
-// such as "deadbeef", is hexadecimal. Errors never quote the input.
-func Parse(s string) (Key, error) {
-	if b, err := hex.DecodeString(s); err == nil && len(b) > 0 {
-		return Own(b), nil
+// that, in base64 (standard alphabet, padded). A text that is valid in both,
+// such as "deadbeef", is hexadecimal. Errors never quote the input, which stays
+// the caller's to wipe: that is why it is not a string.
+func Parse(text []byte) (Key, error) {
+	// Line breaks are for the caller to trim: base64 would skip them anywhere.
+	if bytes.ContainsAny(text, "\r\n") {
+		return Key{}, errUndecodable
 	}
-	if b, err := base64.StdEncoding.Strict().DecodeString(s); err == nil && len(b) > 0 {
-		return Own(b), nil
+	if key, ok := decode(hex.Decode, hex.DecodedLen(len(text)), text); ok {
+		return key, nil
+	}
+	strict := base64.StdEncoding.Strict()
+	if key, ok := decode(strict.Decode, strict.DecodedLen(len(text)), text); ok {
+		return key, nil
 	}
 	return Key{}, errUndecodable
+}
+
+func decode(f func(dst, src []byte) (int, error), most int, text []byte) (Key, bool) {
+	b := make([]byte, most)
+	n, err := f(b, text)
+	if err != nil || n == 0 {
+		clear(b) // most of it may be the key
+		return Key{}, false
+	}
+	return Own(b[:n]), true
 }

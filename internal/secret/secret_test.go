@@ -51,13 +51,13 @@ func TestParse(t *testing.T) {
 		"deadbeef": "\xde\xad\xbe\xef",
 		"AP8=":     "\x00\xff",
 	} {
-		k, err := Parse(in)
+		k, err := Parse([]byte(in))
 		if err != nil || string(k.Bytes()) != want {
 			t.Errorf("Parse(%q): %v", in, err)
 		}
 	}
-	for _, in := range []string{"", "zz secret zz", "AP9=", "AP8", "0ff"} {
-		_, err := Parse(in)
+	for _, in := range []string{"", "zz secret zz", "AP9=", "AP8", "0ff", "AP8=\n", "AP\n8=", "AP\r8=", "00ff\n", " 00ff"} {
+		_, err := Parse([]byte(in))
 		if err == nil {
 			t.Errorf("Parse(%q) succeeded", in)
 		} else if in != "" && strings.Contains(err.Error(), in) {
