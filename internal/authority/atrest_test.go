@@ -78,7 +78,7 @@ func TestNoKeyAtRest(t *testing.T) {
 		keys = append(keys, m.mustHandshake(meter).kc(), m.mustHandshake(kmID("drawn@maf.example.com")).kc())
 	}
 	look("running")
-	m.update(meter, func(c *authority.Client) { c.Lifetime = time.Second })
+	m.update(meter, func(c *authority.Client) { c.Lifetime = time.Minute })
 	m.sleep(2 * time.Minute)
 	if n, err := m.Purge(ctx); err != nil || n != 20 {
 		t.Errorf("purged %d (%v)", n, err)

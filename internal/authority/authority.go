@@ -38,7 +38,9 @@ const (
 	MaxKm = 64 // octets
 	NewKm = 32 // octets, when the authority draws it
 
-	MinLifetime     = time.Second
+	// MinLifetime leaves a Kc with a whole second to be released in: lifetimes are
+	// told in whole seconds, and the one in which it was made counts as gone.
+	MinLifetime     = 2 * time.Second
 	MaxLifetime     = 366 * 24 * time.Hour
 	DefaultLifetime = 24 * time.Hour
 )

@@ -251,7 +251,8 @@ func TestInvalidClients(t *testing.T) {
 		"both identities":  {func(c *authority.Client) { c.AEID.Stem, c.CSEID.ID = "Cx", "mn" }, km(32), "not both"},
 		"bad AE-ID":        {func(c *authority.Client) { c.AEID.Stem = "Xmeter" }, km(32), "AE-ID"},
 		"bad CSE-ID":       {func(c *authority.Client) { c.CSEID.ID = "mn cse" }, km(32), "CSE-ID"},
-		"short lifetime":   {func(c *authority.Client) { c.Lifetime = time.Millisecond }, km(32), "lifetime"},
+		"tiny lifetime":    {func(c *authority.Client) { c.Lifetime = time.Millisecond }, km(32), "lifetime"},
+		"short lifetime":   {func(c *authority.Client) { c.Lifetime = authority.MinLifetime - time.Second }, km(32), "lifetime"},
 		"negative":         {func(c *authority.Client) { c.Lifetime = -time.Hour }, km(32), "lifetime"},
 		"broken lifetime":  {func(c *authority.Client) { c.Lifetime = 1500 * time.Millisecond }, km(32), "lifetime"},
 		"long lifetime":    {func(c *authority.Client) { c.Lifetime = authority.MaxLifetime + time.Second }, km(32), "lifetime"},
@@ -406,6 +407,22 @@ func TestMasterKey(t *testing.T) {
 	}
 }
 
+// TestShortestLifetime: even at the worst moment, a key of the shortest lifetime
+// is there for a second, which is the least that the key API tells.
+func TestShortestLifetime(t *testing.T) {
+	m := newMAF(t)
+	m.add(authority.Client{KmID: meter, Lifetime: authority.MinLifetime})
+	m.sleep(start.Truncate(time.Second).Add(2*time.Second - 1).Sub(start)) // the last moment of a second
+	s := m.mustHandshake(meter)
+	if r, err := m.Release(ctx, inCSE, s.kcID()); err != nil || r.Lifetime < time.Second {
+		t.Errorf("released with %v left, %v", r.Lifetime, err)
+	}
+	m.sleep(time.Second + 1)
+	if _, err := m.Release(ctx, inCSE, s.kcID()); !errors.Is(err, authority.ErrNotFound) {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
 func TestEstablishAndRelease(t *testing.T) {
 	m := newMAF(t)
 	m.add(authority.Client{KmID: meter, AEID: onem2m.AEID{Stem: "Cmeter7"}, Lifetime: time.Hour})
@@ -523,7 +540,7 @@ func TestReleaseVerdicts(t *testing.T) {
 		"registered anew":      {inCSE, func(m *maf, _ *onem2m.KcID) { m.remove(meter); m.add(authority.Client{KmID: meter}) }, false},
 		"moved away":           {inCSE, func(m *maf, _ *onem2m.KcID) { m.update(meter, func(c *authority.Client) { c.IdB = other }) }, false},
 		"moved to the asker":   {other, func(m *maf, _ *onem2m.KcID) { m.update(meter, func(c *authority.Client) { c.IdB = other }) }, false},
-		"other change":         {inCSE, func(m *maf, _ *onem2m.KcID) { m.update(meter, func(c *authority.Client) { c.Lifetime = time.Second }) }, true},
+		"other change":         {inCSE, func(m *maf, _ *onem2m.KcID) { m.update(meter, func(c *authority.Client) { c.Lifetime = time.Minute }) }, true},
 		"purged too early":     {inCSE, func(m *maf, _ *onem2m.KcID) { m.Purge(ctx) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -65,7 +65,7 @@ func TestScripts(t *testing.T) {
 
 func mafdUp(ts *testscript.TestScript, _ bool, lines []string) {
 	config := "state = \"state\"\nhandshake = { tls = [\"127.0.0.1:0\"], dtls = [\"127.0.0.1:0\"] }\n" +
-		"keyapi.listen = [\"127.0.0.1:0\"]\nkeys.min_lifetime = \"1s\"\n"
+		"keyapi.listen = [\"127.0.0.1:0\"]\nkeys.min_lifetime = \"2s\"\n"
 	for _, line := range lines {
 		config += line + "\n"
 	}

@@ -77,7 +77,7 @@ state = "office"
 tls = ["127.0.0.1:0"]
 dtls = ["127.0.0.1:0"]
 [keys]
-min_lifetime = "1s" # so short for a demo only
+min_lifetime = "2s" # so short for a demo only
 [keyapi]
 listen = ["127.0.0.1:0"]
 [log]

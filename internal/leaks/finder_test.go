@@ -26,7 +26,7 @@ const (
 
 // A finder finds secrets in texts.
 type finder struct {
-	names []string
+	values map[string][]byte // by name; of secrets of one name, the last
 	// forms are the texts that show a part of a secret, by their first octets.
 	forms map[[window]byte][]form
 }
@@ -37,14 +37,16 @@ type form struct {
 	kind   string
 }
 
-func newFinder() *finder { return &finder{forms: make(map[[window]byte][]form)} }
+func newFinder() *finder {
+	return &finder{values: make(map[string][]byte), forms: make(map[[window]byte][]form)}
+}
 
 // add makes the finder look for a secret.
 func (f *finder) add(name string, secret []byte) {
 	if len(secret) < 2*window {
 		panic("too short to be told from chance: " + name)
 	}
-	f.names = append(f.names, name)
+	f.values[name] = secret
 	for i := range len(secret) - arrayWindow + 1 {
 		f.addForm(name, "array in hexadecimal", list(secret[i:i+arrayWindow], "0x%x", ", "))
 	}

@@ -42,7 +42,7 @@ func TestPanics(t *testing.T) {
 				t.Fatalf("this is no panic in a handshake:\n%s", trace)
 			}
 			secrets.check(t, "traceback", trace)
-			t.Logf("%d secrets are not in %d octets", len(secrets.names), len(trace))
+			t.Logf("%d secrets are not in %d octets", len(secrets.values), len(trace))
 		})
 	}
 	// A function that is given a key by value shows it.

@@ -91,7 +91,7 @@ func TestPrinting(t *testing.T) {
 			t.Errorf("the table has %s, which does not exist", name)
 		}
 	}
-	t.Logf("%d secrets, %d types", len(secrets.names), len(table))
+	t.Logf("%d secrets, %d types", len(secrets.values), len(table))
 }
 
 // everyWay prints a value, a pointer to it, and a struct that holds it.

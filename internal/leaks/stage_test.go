@@ -181,7 +181,7 @@ func (s *stage) startMAF(format string, change func(*exec.Cmd)) (*process, admin
 state = "state"
 handshake = { tls = ["127.0.0.1:0"], dtls = ["127.0.0.1:0"] }
 keyapi.listen = ["127.0.0.1:0"]
-keys.min_lifetime = "1s"
+keys.min_lifetime = "2s"
 log = { level = "debug", format = "`+format+`" }
 `)
 	cmd := s.command(nil, "mafd", "-config", config)
@@ -277,8 +277,8 @@ func (s *stage) check(keyFiles ...string) {
 		s.t.Error(err)
 	}
 	s.t.Logf("%d secrets are not in %d octets of output from %d programs, nor in %d files",
-		len(s.secrets.names), size, len(s.printed), files)
-	if size == 0 || files == 0 || len(s.secrets.names) == 0 {
+		len(s.secrets.values), size, len(s.printed), files)
+	if size == 0 || files == 0 || len(s.secrets.values) == 0 {
 		s.t.Error("nothing was looked at")
 	}
 }

@@ -109,7 +109,6 @@ func (c *Config) socket() string {
 // reads its value into c.
 func (c *Config) settings() map[string]setter {
 	h, k := &c.Handshake, &c.Keys
-	const year = 365 * 24 * time.Hour
 	return map[string]setter{
 		"state":            pathVar(&c.State),
 		"fqdns":            fqdnsVar(&c.FQDNs),
@@ -124,9 +123,9 @@ func (c *Config) settings() map[string]setter {
 		"handshake.failure_burst":                  intVar(&h.FailureBurst, 0, 10_000_000),
 		"handshake.failures_per_second":            intVar(&h.FailuresPerSecond, 1, 1_000_000),
 		"handshake.shutdown_grace":                 durationVar(&h.ShutdownGrace, 0, 10*time.Minute),
-		"keys.default_lifetime":                    durationVar(&k.DefaultLifetime, time.Second, 10*year),
-		"keys.min_lifetime":                        durationVar(&k.MinLifetime, time.Second, 10*year),
-		"keys.max_lifetime":                        durationVar(&k.MaxLifetime, time.Second, 10*year),
+		"keys.default_lifetime":                    lifetimeVar(&k.DefaultLifetime),
+		"keys.min_lifetime":                        lifetimeVar(&k.MinLifetime),
+		"keys.max_lifetime":                        lifetimeVar(&k.MaxLifetime),
 		"keyapi.listen":                            addressesVar(&c.KeyAPI.Listen),
 		"keyapi.certificate":                       pathVar(&c.KeyAPI.Certificate),
 		"keyapi.key":                               pathVar(&c.KeyAPI.Key),

@@ -122,12 +122,16 @@ func TestProblems(t *testing.T) {
 			`c.toml:7: handshake.timeout must be from 1s to 10m, not 1ms`,
 			`c.toml:9: log.level must be one of debug, info, warn, error, not "loud"`,
 			`c.toml:10: log.format must be one of text, json, not "xml"`}},
-		{"together", "state = \"/x\"\nfqdns = []\nkeyapi = { certificate = \"c\" }\n[handshake]\ntls = []\ndtls = []\n[keys]\ndefault_lifetime = \"1s\"\n[admin]\nsocket = \"" + long + "\"\n", []string{
+		{"together", "state = \"/x\"\nfqdns = []\nkeyapi = { certificate = \"c\" }\n[handshake]\ntls = []\ndtls = []\n[keys]\ndefault_lifetime = \"2s\"\n[admin]\nsocket = \"" + long + "\"\n", []string{
 			`c.toml:2: fqdns is empty; name at least one MAF-FQDN, such as ["maf.example.com"]`,
 			`c.toml:3: keyapi.certificate and keyapi.key go together`,
 			`c.toml:5: handshake.tls and handshake.dtls are both empty, so no device could get in`,
 			`c.toml:8: keys.default_lifetime is below keys.min_lifetime`,
 			`c.toml:10: admin.socket is too long for a Unix socket`}},
+		{"lifetimes", "[keys]\ndefault_lifetime = \"1500ms\"\nmin_lifetime = \"2500ms\"\nmax_lifetime = \"9000h\"\n", []string{
+			`c.toml:2: keys.default_lifetime must be from 2s to 8784h, not 1.5s`,
+			`c.toml:3: keys.min_lifetime must be in whole seconds, not 2.5s`,
+			`c.toml:4: keys.max_lifetime must be from 2s to 8784h, not 9000h`}},
 		{"lifetime above", "[keys]\ndefault_lifetime = \"1000h\"", []string{
 			`configuration: keys.default_lifetime is above keys.max_lifetime; lower it or raise the maximum`}},
 	} {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/adminapi"
+	"github.com/onem2m-maf/maf/internal/authority"
 	"github.com/onem2m-maf/maf/internal/keyapi/keyclient"
 	"github.com/onem2m-maf/maf/internal/secret"
 	"github.com/onem2m-maf/maf/onem2m"
@@ -52,7 +53,7 @@ func shortDir(t testing.TB) string {
 	return dir
 }
 
-// testConfig listens on free ports and allows keys of a second.
+// testConfig listens on free ports and allows keys that end soon.
 func testConfig(dir string) Config {
 	c := Defaults()
 	c.State = filepath.Join(dir, "state")
@@ -60,7 +61,7 @@ func testConfig(dir string) Config {
 	c.Handshake.TLS = []string{"127.0.0.1:0"}
 	c.Handshake.DTLS = []string{"127.0.0.1:0"}
 	c.KeyAPI.Listen = []string{"127.0.0.1:0"}
-	c.Keys.MinLifetime = time.Second
+	c.Keys.MinLifetime = authority.MinLifetime
 	return c
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/adminapi"
+	"github.com/onem2m-maf/maf/internal/authority"
 	"github.com/onem2m-maf/maf/internal/keyapi"
 	"github.com/onem2m-maf/maf/internal/pki"
 	"github.com/onem2m-maf/maf/internal/secret"
@@ -115,7 +116,7 @@ func TestAssociationRefusals(t *testing.T) {
 	}
 	good := establish(meterID, func(c *adminapi.NewClient) { c.AEID = aeID(t, meterAEID) })
 	others := establish("other@maf.example.com", func(c *adminapi.NewClient) { c.EntityB = cseID(t, rivalCSE) })
-	expired := establish("brief@maf.example.com", func(c *adminapi.NewClient) { c.Lifetime = adminapi.Duration(time.Second) })
+	expired := establish("brief@maf.example.com", func(c *adminapi.NewClient) { c.Lifetime = adminapi.Duration(authority.MinLifetime) })
 	disabled := establish("disabled@maf.example.com", nil)
 	off := true
 	if _, err := m.admin.Change(t.Context(), kmID(t, "disabled@maf.example.com"), adminapi.ClientChange{Disabled: &off}); err != nil {
@@ -131,7 +132,7 @@ func TestAssociationRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.add(t, "removed@maf.example.com", nil) // the name is back, the key is not
-	time.Sleep(1100 * time.Millisecond)      // whole seconds count: by now expired is
+	time.Sleep(authority.MinLifetime)        // whole seconds count: by now expired is
 
 	unknown, wrong, foreign, elsewhere := good, good, good, good
 	unknown.KcID.Relative[0] ^= 1

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/adminapi"
+	"github.com/onem2m-maf/maf/internal/authority"
 	"github.com/onem2m-maf/maf/onem2m"
 	"github.com/onem2m-maf/maf/tlspsk"
 )
@@ -80,6 +81,18 @@ func durationVar(p *time.Duration, low, high time.Duration) setter {
 		}
 		*p = d
 		return nil
+	}
+}
+
+// lifetimeVar reads a lifetime of Kc: what it lets through, the authority takes.
+func lifetimeVar(p *time.Duration) setter {
+	set := durationVar(p, authority.MinLifetime, authority.MaxLifetime)
+	return func(value any, dir string) error {
+		err := set(value, dir)
+		if err == nil && *p%time.Second != 0 {
+			err = fmt.Errorf("must be in whole seconds, not %s", short(*p))
+		}
+		return err
 	}
 }
 
