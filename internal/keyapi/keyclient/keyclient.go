@@ -11,11 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/keyapi"
@@ -39,6 +41,9 @@ var (
 // Bounds of one Client towards one MAF.
 const (
 	defaultTimeout = 5 * time.Second
+	// connectTimeout is for a machine that is gone: long enough for a lost
+	// packet and its repetition.
+	connectTimeout = 2 * time.Second
 	maxConns       = 32 // further requests wait for a connection
 	idleTimeout    = 90 * time.Second
 )
@@ -46,8 +51,8 @@ const (
 // Config is what a Client needs. Certificate and at least one MAF are required.
 type Config struct {
 	// MAFs gives the base URL of the key API of each MAF that this Entity B
-	// trusts, such as "https://maf.example.com:8443". Anything else after the
-	// host is refused.
+	// trusts, such as "https://maf.example.com:8443", or several with blanks
+	// between, the best first. Anything else after the host is refused.
 	MAFs map[onem2m.FQDN]string
 	// Certificate is Entity B's own; its CSE-ID must be what the MAF has
 	// configured as IdB.
@@ -55,15 +60,18 @@ type Config struct {
 	// RootCAs vouch for the MAFs' servers, whose certificates must be for the
 	// hosts in MAFs. Nil means the system's.
 	RootCAs *x509.CertPool
-	// Timeout bounds one request, connecting included. 0 means 5 s.
+	// Timeout bounds one request, connecting included. 0 means 5 s. When a MAF
+	// has several addresses, each gets its share of it.
 	Timeout time.Duration
+	// Log, when not nil, is told when another address is used than before.
+	Log *slog.Logger
 }
 
 // Client fetches keys. It may be used by any number of goroutines and keeps its
 // connections open between requests.
 type Client struct {
-	mafs    map[onem2m.FQDN]*url.URL
-	http    http.Client
+	mafs    map[onem2m.FQDN]*addresses
+	http    atomic.Pointer[http.Client]
 	timeout time.Duration
 }
 
@@ -72,35 +80,57 @@ func New(c Config) (*Client, error) {
 	if len(c.MAFs) == 0 {
 		return nil, errors.New("no MAF is configured")
 	}
-	if len(c.Certificate.Certificate) == 0 || c.Certificate.PrivateKey == nil {
-		return nil, errors.New("no client certificate is configured")
-	}
-	mafs := make(map[onem2m.FQDN]*url.URL, len(c.MAFs))
-	for fqdn, base := range c.MAFs {
+	mafs := make(map[onem2m.FQDN]*addresses, len(c.MAFs))
+	for fqdn, bases := range c.MAFs {
 		if parsed, err := onem2m.ParseFQDN(string(fqdn)); err != nil {
 			return nil, err
 		} else if parsed != fqdn {
 			return nil, fmt.Errorf("MAF %s: write its FQDN in lower case", fqdn)
 		}
-		u, err := parseBase(base)
+		hosts, err := parseBases(bases)
 		if err != nil {
 			return nil, fmt.Errorf("MAF %s: %w", fqdn, err)
 		}
-		mafs[fqdn] = u
+		mafs[fqdn] = &addresses{hosts: hosts, maf: fqdn, log: c.Log}
 	}
 	timeout := c.Timeout
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
-	return &Client{
-		mafs:    mafs,
-		timeout: timeout,
-		http: http.Client{
-			Transport: transport(c, timeout),
-			// A redirect would send the question elsewhere than configured.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}, nil
+	client := &Client{mafs: mafs, timeout: timeout}
+	return client, client.SetCertificates(c.Certificate, c.RootCAs)
+}
+
+// SetCertificates replaces Certificate and RootCAs. Requests under way end as
+// they began; all others go over new connections.
+func (c *Client) SetCertificates(certificate tls.Certificate, rootCAs *x509.CertPool) error {
+	if len(certificate.Certificate) == 0 || certificate.PrivateKey == nil {
+		return errors.New("no client certificate is configured")
+	}
+	old := c.http.Swap(&http.Client{
+		Transport: transport(certificate, rootCAs, c.timeout),
+		// A redirect would send the question elsewhere than configured.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	})
+	if old != nil {
+		old.CloseIdleConnections()
+	}
+	return nil
+}
+
+// parseBases returns the hosts of base URLs.
+func parseBases(bases string) (hosts []string, err error) {
+	for _, base := range strings.Split(bases, " ") {
+		if base == "" && len(hosts) > 0 {
+			continue // more than one blank
+		}
+		u, err := parseBase(base)
+		if err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, u.Host)
+	}
+	return hosts, nil
 }
 
 func parseBase(base string) (*url.URL, error) {
@@ -112,18 +142,18 @@ func parseBase(base string) (*url.URL, error) {
 	return u, nil
 }
 
-func transport(c Config, timeout time.Duration) *http.Transport {
+func transport(certificate tls.Certificate, rootCAs *x509.CertPool, timeout time.Duration) *http.Transport {
 	return &http.Transport{
 		// No Proxy: keys don't go where an environment variable says.
-		DialContext: (&net.Dialer{Timeout: timeout}).DialContext,
+		DialContext: (&net.Dialer{Timeout: min(timeout, connectTimeout)}).DialContext,
 		TLSClientConfig: &tls.Config{
 			// By callback, since crypto/tls would send none at all when the
 			// server's list of authorities doesn't have ours: the MAF's log
 			// should say whose certificate it was.
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				return &c.Certificate, nil
+				return &certificate, nil
 			},
-			RootCAs:    c.RootCAs,
+			RootCAs:    rootCAs,
 			MinVersion: tls.VersionTLS12,
 		},
 		TLSHandshakeTimeout:    timeout,
@@ -141,64 +171,125 @@ func transport(c Config, timeout time.Duration) *http.Transport {
 // Knows reports whether the MAF is configured.
 func (c *Client) Knows(maf onem2m.FQDN) bool { return c.mafs[maf] != nil }
 
+// Address returns the base URL at which the MAF was last reached, or the first.
+func (c *Client) Address(maf onem2m.FQDN) string {
+	if a := c.mafs[maf]; a != nil {
+		return "https://" + a.inUse()
+	}
+	return ""
+}
+
 // CloseIdleConnections closes what no request uses.
-func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+func (c *Client) CloseIdleConnections() { c.http.Load().CloseIdleConnections() }
 
 // Get fetches one key. Its errors wrap ErrNotFound, ErrUnknownMAF or
 // ErrUnavailable.
-func (c *Client) Get(ctx context.Context, id onem2m.KcID) (*keyapi.Key, error) {
-	base := c.mafs[id.FQDN]
-	if base == nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnknownMAF, id.FQDN)
-	}
-	key, err := c.get(ctx, base.Host, id)
-	switch {
-	case errors.Is(err, ErrNotFound):
+func (c *Client) Get(ctx context.Context, id onem2m.KcID) (key *keyapi.Key, err error) {
+	err = c.ask(ctx, id.FQDN, request{
+		path: keyapi.Path(id), most: keyapi.MaxAnswer,
+		decode: func(response *http.Response, body []byte) (err error) {
+			key, err = decode(response, body, id)
+			return err
+		},
+	})
+	if err != nil {
 		return nil, err
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return key, nil
 }
 
-func (c *Client) get(ctx context.Context, host string, id onem2m.KcID) (*keyapi.Key, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+keyapi.Path(id), nil)
-	if err != nil {
-		return nil, err
+// A request is what is asked of one MAF.
+type request struct {
+	path string
+	most int           // octets that the answer may have
+	wait time.Duration // how long the MAF may take its time
+	// decode reads an answer that was received as a whole. An error under one of
+	// this package's is the MAF's true answer; any other says that there was
+	// none, and that another address may have one.
+	decode func(*http.Response, []byte) error
+}
+
+// ask asks one address of the MAF after the other, until one answers.
+func (c *Client) ask(ctx context.Context, maf onem2m.FQDN, r request) error {
+	a := c.mafs[maf]
+	if a == nil {
+		return fmt.Errorf("%w: %s", ErrUnknownMAF, maf)
 	}
-	request.Header.Set("Accept", keyapi.ContentType)
-	response, err := c.http.Do(request)
+	var failed error
+	order := a.order(time.Now())
+	for n, i := range order {
+		// One that hangs must leave time for the others.
+		attempt, cancel := context.WithTimeout(ctx, r.wait+c.timeout/time.Duration(len(order)))
+		err := c.askHost(attempt, a.hosts[i], r)
+		cancel()
+		if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoFeed) || errors.Is(err, errPosition) {
+			a.answered(i, time.Now())
+			return err
+		}
+		if n > 0 {
+			err = fmt.Errorf("%w; %w", failed, err)
+		}
+		if failed = err; ctx.Err() != nil {
+			break
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, failed)
+}
+
+func (c *Client) askHost(ctx context.Context, host string, r request) error {
+	asked, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+r.path, nil)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	asked.Header.Set("Accept", keyapi.ContentType)
+	client := c.http.Load()
+	defer func() {
+		if c.http.Load() != client { // SetCertificates came in between
+			client.CloseIdleConnections()
+		}
+	}()
+	response, err := client.Do(asked)
+	if err != nil {
+		return err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, keyapi.MaxAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(response.Body, int64(r.most)+1))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer clear(body)
-	if len(body) > keyapi.MaxAnswer {
-		return nil, errors.New("its answer is too long")
+	if len(body) > r.most {
+		return errors.New("its answer is too long")
 	}
-	return decode(response, body, id)
+	return r.decode(response, body)
+}
+
+// checkType makes sure that a key API has answered: an HTML page with 404 comes
+// from something in between, and proves nothing about the key.
+func checkType(response *http.Response) error {
+	if media, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); err != nil || media != keyapi.ContentType {
+		return fmt.Errorf("it answered %s without JSON", response.Status)
+	}
+	return nil
+}
+
+// unexpected is about an answer under a status that says nothing useful.
+func unexpected(response *http.Response, body []byte) error {
+	var p keyapi.Problem
+	_ = json.Unmarshal(body, &p) // the text only helps
+	return fmt.Errorf("it answered %s (%.100q)", response.Status, p.Error)
 }
 
 func decode(response *http.Response, body []byte, id onem2m.KcID) (*keyapi.Key, error) {
-	// Only what speaks JSON is a key API: an HTML page with 404 comes from
-	// something in between, and proves nothing about the key.
-	if media, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); err != nil || media != keyapi.ContentType {
-		return nil, fmt.Errorf("it answered %s without JSON", response.Status)
+	if err := checkType(response); err != nil {
+		return nil, err
 	}
 	switch response.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound:
 		return nil, ErrNotFound
 	default:
-		var p keyapi.Problem
-		_ = json.Unmarshal(body, &p) // the text only helps
-		return nil, fmt.Errorf("it answered %s (%.100q)", response.Status, p.Error)
+		return nil, unexpected(response, body)
 	}
 	key, err := keyapi.Decode(body)
 	if err != nil {
