@@ -29,6 +29,7 @@ func TestDeath(t *testing.T) {
 		t.Skip("building and running all programs is left out with -short")
 	}
 	s := newStage(t)
+	allowCores(s)
 	busy := 0 // deaths in the middle of a handshake
 	for _, signal := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGSEGV} {
 		for range 3 {
@@ -61,9 +62,75 @@ func TestDeath(t *testing.T) {
 	}
 	t.Logf("%d times in the middle of a handshake", busy)
 	s.check("state/keyset", "state/ca-key.pem")
-	cores, err := filepath.Glob(s.path("*core*"))
-	if err != nil || len(cores) > 0 {
-		t.Errorf("core dumps: %v, %v", cores, err)
+	s.checkNoCores()
+}
+
+// TestDeathOfDevice: so does maf, in the middle of an association.
+func TestDeathOfDevice(t *testing.T) {
+	if testing.Short() {
+		t.Skip("building and running all programs is left out with -short")
+	}
+	s := newStage(t)
+	allowCores(s)
+	_, r := s.startMAF("text", nil)
+	km := octets(32)
+	s.secrets.add("Km", km)
+	s.write("meter7.key", hex.EncodeToString(km))
+	s.run(call{args: []string{"client", "add", meter, "--entity-b", city, "--km-file", "meter7.key"}})
+	s.run(call{args: []string{"entity-b", "add", city, "--out", "city"}})
+	_, address := s.startPlatform(r, "city")
+	for _, signal := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGSEGV} {
+		cmd := s.command([]string{"GOTRACEBACK=crash"}, "maf", "connect", address, "--as", meter, "--maf", r.TLS[0],
+			"--km-file", "meter7.key", "--kc-file", "meter7.kc")
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stdin.Close() // until then there is more to send
+		device := s.start("maf connect", cmd)
+		device.await("connected to")
+		status := device.end(signal)
+		if trace := string(device.out.bytes()); !strings.Contains(trace, "\ngoroutine ") {
+			t.Errorf("%v: there are no stacks:\n%s", signal, trace)
+		}
+		if !status.Signaled() || status.CoreDump() {
+			t.Errorf("%v: signalled %v, core dumped %v", signal, status.Signaled(), status.CoreDump())
+		}
+	}
+	s.addKeyFile("Kc", "meter7.kc")
+	s.check("state/keyset", "state/ca-key.pem")
+	s.checkNoCores()
+}
+
+// allowCores lets the programs of a test dump core, as far as the test can: its
+// shell may have turned that off for all.
+func allowCores(s *stage) {
+	s.t.Helper()
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_CORE, &was); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: was.Max, Max: was.Max}); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_CORE, &was) })
+	// A program without protection, to compare with.
+	plain := exec.Command("sh", "-c", "kill -ABRT $$")
+	plain.Dir = s.dir
+	plain.Run() // it dies
+	if !plain.ProcessState.Sys().(syscall.WaitStatus).CoreDump() {
+		s.t.Log("nothing dumps core on this machine, so it shows little that mafd and maf don't")
+	}
+	cores, _ := filepath.Glob(s.path("*core*")) // the pattern is good
+	for _, core := range cores {
+		os.Remove(core)
+	}
+}
+
+func (s *stage) checkNoCores() {
+	s.t.Helper()
+	if cores, err := filepath.Glob(s.path("*core*")); err != nil || len(cores) > 0 {
+		s.t.Errorf("core dumps: %v, %v", cores, err)
 	}
 }
 
@@ -128,8 +195,8 @@ func (l *load) stop() {
 	}
 }
 
-// TestUndumpable: what protects mafd's memory from core dumps also protects it
-// from other processes of the same user.
+// TestUndumpable: what protects the memory of mafd and maf from core dumps also
+// protects it from other processes of the same user.
 func TestUndumpable(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the protection is Linux's")
@@ -139,18 +206,32 @@ func TestUndumpable(t *testing.T) {
 	}
 	s := newStage(t)
 	mafd, r := s.startMAF("text", asNobody(s))
-	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", r.PID))
+	s.run(call{args: []string{"entity-b", "add", city, "--out", "city"}})
+	s.run(call{args: []string{"client", "add", meter, "--entity-b", city, "--km-out", "meter7.key"}})
+	_, address := s.startPlatform(r, "city")
+	cmd := s.command(nil, "maf", "connect", address, "--as", meter, "--maf", r.TLS[0], "--km-file", "meter7.key")
+	asNobody(s)(cmd)
+	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(limits), "Max core file size        0                    0") {
-		t.Errorf("core dumps are on:\n%s", limits)
+	defer stdin.Close() // until then there is more to send
+	device := s.start("maf connect", cmd)
+	device.await("connected to")
+	for _, p := range []*process{mafd, device} {
+		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(limits), "Max core file size        0                    0") {
+			t.Errorf("%s: core dumps are on:\n%s", p.out.what, limits)
+		}
 	}
 	// A process that tells nobody anything, to compare with.
 	plain := exec.Command("sleep", "60")
 	asNobody(s)(plain)
 	sleep := s.start("sleep", plain)
-	for pid, open := range map[int]bool{mafd.cmd.Process.Pid: false, sleep.cmd.Process.Pid: true} {
+	for pid, open := range map[int]bool{mafd.cmd.Process.Pid: false, device.cmd.Process.Pid: false, sleep.cmd.Process.Pid: true} {
 		if isOpen, err := memoryOpen(pid); err != nil || isOpen != open {
 			t.Errorf("process %d is open to its own user's others: %v (%v), want %v", pid, isOpen, err, open)
 		}
@@ -167,7 +248,7 @@ func asNobody(s *stage) func(*exec.Cmd) {
 		return func(*exec.Cmd) {}
 	}
 	return func(cmd *exec.Cmd) {
-		for _, name := range []string{".", "mafd.toml"} {
+		for _, name := range []string{".", "mafd.toml", "meter7.key"} {
 			if err := os.Chown(s.path(name), nobody, nobody); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				s.t.Fatal(err)
 			}

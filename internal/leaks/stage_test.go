@@ -160,6 +160,16 @@ func (s *stage) start(what string, cmd *exec.Cmd) *process {
 	return p
 }
 
+// await waits until the program has printed a text.
+func (p *process) await(text string) {
+	p.s.t.Helper()
+	for deadline := time.Now().Add(patience); !bytes.Contains(p.out.bytes(), []byte(text)); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.s.t.Fatalf("%s does not say %q\n%s", p.out.what, text, p.out.bytes())
+		}
+	}
+}
+
 // end sends a signal and waits for the end.
 func (p *process) end(signal syscall.Signal) syscall.WaitStatus {
 	p.s.t.Helper()

@@ -13,7 +13,10 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/onem2m-maf/maf/internal/adminapi"
+	"github.com/onem2m-maf/maf/internal/harden"
 	"github.com/onem2m-maf/maf/internal/version"
 )
 
@@ -104,9 +107,10 @@ func loadConfig(file, state string) (Config, error) {
 
 // run serves until told to stop.
 func run(config Config, stderr io.Writer) error {
-	if err := harden(); err != nil {
+	if err := harden.Process(); err != nil {
 		return err
 	}
+	unix.Umask(0o077) // whatever is made here is nobody else's
 	log := newLog(config.Log, stderr)
 	// Who reads the log may go away; the MAF stays.
 	signal.Ignore(syscall.SIGPIPE)

@@ -1,4 +1,4 @@
-package mafd
+package harden
 
 import (
 	"fmt"
@@ -6,10 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// harden keeps keys in this process: no core dumps, no debugger or /proc/PID/mem
-// of another process of the same user, and no file that others can read.
-func harden() error {
-	unix.Umask(0o077)
+// Process turns core dumps off, and keeps debuggers and readers of
+// /proc/PID/mem out that run as the same user. Call it before the first key
+// comes into memory. Programs that this one starts inherit the limit on core
+// dumps, but not the rest.
+func Process() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("turning core dumps off: %w", err)
 	}
