@@ -1,6 +1,11 @@
 package primitive
 
-import "iter"
+import (
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // A Kind says what a Value is.
 type Kind uint8
@@ -16,13 +21,13 @@ const (
 )
 
 // A Value is one JSON value. Values come from Parse or from the constructors;
-// the zero Value is null. A Value may be read concurrently.
+// the zero Value and a nil one are null. Reading a Value concurrently is fine.
 type Value struct {
 	kind    Kind
 	truth   bool
-	text    string // a string's content, or a number as written
-	elems   []*Value
-	members []member // in the order written
+	text    string   // a string's content, or a number as it was written
+	elems   []*Value // an array's
+	members []member // an object's, in the order written; names differ by sameName
 }
 
 type member struct {
@@ -30,12 +35,17 @@ type member struct {
 	value *Value
 }
 
-// String returns a string value. NUL and what is not UTF-8 become U+FFFD, since
-// no such string may reach a CSE.
-func String(s string) *Value { return &Value{kind: KindString, text: s} }
+// String returns a string value. NUL, and octets that are not UTF-8, become
+// U+FFFD: they end a string in one reader and not in another.
+func String(s string) *Value {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	return &Value{kind: KindString, text: strings.ReplaceAll(s, "\x00", "\uFFFD")}
+}
 
 // Number returns an integer value.
-func Number(n int64) *Value { return &Value{kind: KindNumber} }
+func Number(n int64) *Value {
+	return &Value{kind: KindNumber, text: strconv.FormatInt(n, 10)}
+}
 
 // Bool returns true or false.
 func Bool(b bool) *Value { return &Value{kind: KindBool, truth: b} }
@@ -46,7 +56,7 @@ func Array(elems ...*Value) *Value { return &Value{kind: KindArray, elems: elems
 // Object returns an object without members; see Set.
 func Object() *Value { return &Value{kind: KindObject} }
 
-// Kind returns v's kind. A nil Value is null.
+// Kind returns v's kind.
 func (v *Value) Kind() Kind {
 	if v == nil {
 		return KindNull
@@ -56,36 +66,179 @@ func (v *Value) Kind() Kind {
 
 // Get returns the member of exactly that name, or nil when v has none or is no
 // object.
-func (v *Value) Get(name string) *Value { return nil }
-
-// Members yields an object's members in the order written, nothing for any
-// other kind.
-func (v *Value) Members() iter.Seq2[string, *Value] {
-	return func(yield func(string, *Value) bool) {}
+func (v *Value) Get(name string) *Value {
+	if v == nil {
+		return nil
+	}
+	for i := range v.members {
+		if v.members[i].name == name {
+			return v.members[i].value
+		}
+	}
+	return nil
 }
 
-// Len returns the number of members of an object or elements of an array.
-func (v *Value) Len() int { return 0 }
+// Find returns the member whose name differs from name in letter case at most,
+// and its name as written: what a reader that ignores case takes for name.
+// There is at most one such member. written is "" when there is none.
+func (v *Value) Find(name string) (written string, value *Value) {
+	if v == nil {
+		return "", nil
+	}
+	if i := v.index(name); i >= 0 {
+		return v.members[i].name, v.members[i].value
+	}
+	return "", nil
+}
 
-// Elems returns an array's elements, nil for any other kind.
-func (v *Value) Elems() []*Value { return nil }
+func (v *Value) index(name string) int {
+	return slices.IndexFunc(v.members, func(m member) bool { return sameName(m.name, name) })
+}
+
+// Members yields an object's members in the order written, and nothing for any
+// other kind.
+func (v *Value) Members() iter.Seq2[string, *Value] {
+	return func(yield func(string, *Value) bool) {
+		if v == nil {
+			return
+		}
+		for _, m := range v.members {
+			if !yield(m.name, m.value) {
+				return
+			}
+		}
+	}
+}
+
+// Len returns the number of members of an object or of elements of an array.
+func (v *Value) Len() int {
+	if v == nil {
+		return 0
+	}
+	return len(v.members) + len(v.elems)
+}
+
+// Elems returns an array's elements, nil for any other kind. The slice is the
+// Value's own.
+func (v *Value) Elems() []*Value {
+	if v == nil {
+		return nil
+	}
+	return v.elems
+}
 
 // Str returns a string's content.
-func (v *Value) Str() (string, bool) { return "", false }
+func (v *Value) Str() (string, bool) {
+	if v.Kind() != KindString {
+		return "", false
+	}
+	return v.text, true
+}
 
-// Int returns a number that is written as an integer and fits.
-func (v *Value) Int() (int64, bool) { return 0, false }
+// Int returns a number that is written as an integer, without exponent or
+// fraction, and fits. "-0" is none: readers disagree whether it is 0.
+func (v *Value) Int() (int64, bool) {
+	if v.Kind() != KindNumber || v.text == "-0" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(v.text, 10, 64)
+	return n, err == nil
+}
 
-// Bool returns the truth of a true or false.
-func (v *Value) Bool() (truth, ok bool) { return false, false }
+// Truth returns the value of a true or false.
+func (v *Value) Truth() (truth, ok bool) {
+	if v.Kind() != KindBool {
+		return false, false
+	}
+	return v.truth, true
+}
 
-// Set gives the object v the member name, in place of a member whose name
-// differs in letter case at most, else as its last.
-func (v *Value) Set(name string, value *Value) {}
+// Set gives the object v the member name, in the place of a member whose name
+// differs in letter case at most, else as its last. It does nothing to any
+// other kind. The name must be one that Parse accepts.
+func (v *Value) Set(name string, value *Value) {
+	if v.Kind() != KindObject {
+		return
+	}
+	if value == nil {
+		value = &Value{}
+	}
+	if i := v.index(name); i >= 0 {
+		v.members[i] = member{name, value}
+		return
+	}
+	v.members = append(v.members, member{name, value})
+}
 
-// Delete takes the member name out of the object v.
-func (v *Value) Delete(name string) {}
+// Delete takes the member name, in any letter case, out of the object v.
+func (v *Value) Delete(name string) {
+	if v.Kind() != KindObject {
+		return
+	}
+	v.members = slices.DeleteFunc(v.members, func(m member) bool { return sameName(m.name, name) })
+}
 
 // Append appends v in its one canonical form to b: no white space, members in
 // their order, strings with the fewest escapes, numbers as they were written.
-func (v *Value) Append(b []byte) []byte { return b }
+// Of a Value that Parse made it is never longer than what was parsed.
+func (v *Value) Append(b []byte) []byte {
+	switch v.Kind() {
+	case KindBool:
+		return strconv.AppendBool(b, v.truth)
+	case KindNumber:
+		return append(b, v.text...)
+	case KindString:
+		return appendString(b, v.text)
+	case KindArray:
+		b = append(b, '[')
+		for i, e := range v.elems {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = e.Append(b)
+		}
+		return append(b, ']')
+	case KindObject:
+		b = append(b, '{')
+		for i, m := range v.members {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(appendString(b, m.name), ':')
+			b = m.value.Append(b)
+		}
+		return append(b, '}')
+	}
+	return append(b, "null"...)
+}
+
+func appendString(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	done := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[done:i]...)
+		done = i + 1
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\b':
+			b = append(b, `\b`...)
+		case '\f':
+			b = append(b, `\f`...)
+		case '\n':
+			b = append(b, `\n`...)
+		case '\r':
+			b = append(b, `\r`...)
+		case '\t':
+			b = append(b, `\t`...)
+		default:
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+	}
+	return append(append(b, s[done:]...), '"')
+}
