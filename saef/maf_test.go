@@ -148,7 +148,9 @@ func (m *fakeMAF) Release(_ context.Context, idB onem2m.CSEID, id onem2m.KcID) (
 	if !ok || kc.idB != idB {
 		return authority.Released{}, authority.ErrNotFound
 	}
-	return kc.Released, nil
+	released := kc.Released
+	released.Kc = NewSecret(kc.Kc.Bytes()) // the caller wipes it
+	return released, nil
 }
 
 // revoke forgets all keys.

@@ -152,6 +152,7 @@ func call[T any](ctx context.Context, a *Admin, method, path string, body any) (
 	if err != nil {
 		return answer, fmt.Errorf("reading mafd's answer: %w", err)
 	}
+	defer clear(data) // it may hold a key
 	if resp.StatusCode >= 300 {
 		return answer, refusal(resp.StatusCode, data)
 	}

@@ -290,6 +290,37 @@ func TestInvalidClients(t *testing.T) {
 	}
 }
 
+// noting is a Sealer that notes what it was given to seal last.
+type noting struct {
+	authority.Sealer
+	sealed []byte
+}
+
+func (n *noting) Seal(plaintext, associatedData []byte) ([]byte, error) {
+	n.sealed = plaintext
+	return n.Sealer.Seal(plaintext, associatedData)
+}
+
+// TestUnwantedKmWiped: a master key that was drawn for nobody is wiped at once.
+func TestUnwantedKmWiped(t *testing.T) {
+	m := newMAF(t)
+	m.add(authority.Client{KmID: meter})
+	config := m.config()
+	sealer := &noting{Sealer: m.keys}
+	config.Sealer = sealer
+	a, err := authority.New(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealer.sealed = nil
+	if _, _, err := a.AddClient(ctx, authority.Client{KmID: meter, IdB: inCSE}, secret.Key{}); !errors.Is(err, authority.ErrExists) {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(sealer.sealed, make([]byte, authority.NewKm)) {
+		t.Errorf("it is still there: %x", sealer.sealed)
+	}
+}
+
 func TestUpdateClient(t *testing.T) {
 	m := newMAF(t)
 	km := m.add(authority.Client{KmID: meter, AEID: onem2m.AEID{Stem: "Cmeter7"}})

@@ -45,11 +45,12 @@ func fromRow(c *store.Client) Client {
 }
 
 // AddClient registers a client and returns it with its master key, which is
-// never shown again. km may be empty: then the authority draws NewKm octets.
+// never shown again. km may be empty: then the authority draws NewKm octets. The
+// key is the caller's, to be wiped.
 //
 // Errors: ErrExists, ErrInvalid (with the reason), or the store's, after which
 // the client may or may not be registered.
-func (a *Authority) AddClient(ctx context.Context, c Client, km secret.Key) (Client, secret.Key, error) {
+func (a *Authority) AddClient(ctx context.Context, c Client, km secret.Key) (_ Client, _ secret.Key, err error) {
 	if err := a.complete(&c); err != nil {
 		return Client{}, secret.Key{}, err
 	}
@@ -59,6 +60,11 @@ func (a *Authority) AddClient(ctx context.Context, c Client, km secret.Key) (Cli
 			return Client{}, secret.Key{}, fmt.Errorf("authority: drawing a master key: %w", err)
 		}
 		km = secret.Own(fresh)
+		defer func() {
+			if err != nil {
+				clear(fresh)
+			}
+		}()
 	}
 	if n := km.Len(); n < MinKm || n > MaxKm {
 		return Client{}, secret.Key{}, fmt.Errorf("%w: the master key has %d octets, not %d to %d", ErrInvalid, n, MinKm, MaxKm)

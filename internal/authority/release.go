@@ -24,7 +24,8 @@ type Released struct {
 	CSEID onem2m.CSEID
 }
 
-// Release returns the Kc to idB, the authenticated CSE-ID of the asker.
+// Release returns the Kc to idB, the authenticated CSE-ID of the asker. Its
+// octets are the caller's, to be wiped.
 //
 // An error under ErrNotFound has the true reason in its text, which belongs into
 // the log and not into the answer.

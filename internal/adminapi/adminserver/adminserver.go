@@ -26,7 +26,8 @@ const maxBody = 64 << 10
 const entityBLife = 365 * 24 * time.Hour
 
 // Clients is what the API does with clients. *authority.Authority is one, and
-// says what each method does.
+// says what each method does. Keys that AddClient is given and returns are the
+// API's, which wipes them when it has answered.
 type Clients interface {
 	AddClient(ctx context.Context, c authority.Client, km secret.Key) (authority.Client, secret.Key, error)
 	Client(ctx context.Context, id onem2m.KmID) (authority.Client, error)
@@ -35,7 +36,8 @@ type Clients interface {
 	RemoveClient(ctx context.Context, id onem2m.KmID) error
 }
 
-// Config is what the API stands on. All fields are set, save for IssueEntityB,
+// Config is what the API stands on. The key that IssueEntityB returns is the
+// API's, to be wiped. All fields are set, save for IssueEntityB,
 // which is nil when another authority vouches for Entity Bs.
 type Config struct {
 	Clients      Clients
@@ -84,7 +86,18 @@ func handle[T any](s *server, status int, f func(*http.Request) (T, error)) http
 			return
 		}
 		writeJSON(w, status, answer)
+		wipe(answer)
 	})
+}
+
+// wipe wipes the keys in an answer, once it is on its way.
+func wipe(answer any) {
+	switch a := answer.(type) {
+	case adminapi.CreatedClient:
+		a.Km.Wipe()
+	case adminapi.EntityB:
+		a.Key.Wipe()
+	}
 }
 
 func writeJSON(w http.ResponseWriter, status int, answer any) {
@@ -135,6 +148,7 @@ func (s *server) status(*http.Request) (adminapi.Runtime, error) { return s.Stat
 
 func (s *server) add(r *http.Request) (answer adminapi.CreatedClient, err error) {
 	var asked adminapi.NewClient
+	defer func() { asked.Km.Wipe() }() // also of half a request
 	if err := readJSON(r, &asked); err != nil {
 		return answer, err
 	}

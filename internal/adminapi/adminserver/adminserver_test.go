@@ -28,7 +28,8 @@ import (
 type fakeClients struct {
 	mu      sync.Mutex
 	clients map[onem2m.KmID]authority.Client
-	fail    error // what every method returns, when set
+	kms     []secret.Key // those that went through, as the API holds them
+	fail    error        // what every method returns, when set
 }
 
 func (f *fakeClients) AddClient(_ context.Context, c authority.Client, km secret.Key) (authority.Client, secret.Key, error) {
@@ -48,6 +49,7 @@ func (f *fakeClients) AddClient(_ context.Context, c authority.Client, km secret
 	if km.IsZero() {
 		km = secret.New([]byte("made by the MAF."))
 	}
+	f.kms = append(f.kms, km)
 	return c, km, nil
 }
 
@@ -298,6 +300,36 @@ func TestStrict(t *testing.T) {
 		if w.Header().Get("Cache-Control") != "no-store" {
 			t.Errorf("%s %s may be cached", c.method, c.path)
 		}
+	}
+}
+
+// TestWiped: when a request is answered, its keys are gone, whoever made them.
+func TestWiped(t *testing.T) {
+	fake := &fakeClients{clients: make(map[onem2m.KmID]authority.Client)}
+	issued := secret.New([]byte("a private key"))
+	h := Handler(Config{
+		Clients: fake, Log: slog.New(slog.DiscardHandler), MaxLifetime: time.Hour, DefaultLifetime: time.Hour,
+		IssueEntityB: func(onem2m.CSEID, time.Duration) (adminapi.EntityB, error) {
+			return adminapi.EntityB{Key: adminapi.Key{Key: issued}}, nil
+		}})
+	ask := func(path, body, want string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("POST", path, strings.NewReader(body)))
+		if w.Code != http.StatusCreated || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("status %d: %s", w.Code, w.Body)
+		}
+	}
+	ask("/v1/clients", `{"kmID":"given@b","entityB":"//sp/cse","km":"00112233445566778899aabbccddeeff"}`, "given@b")
+	ask("/v1/clients", `{"kmID":"drawn@b","entityB":"//sp/cse"}`, `"km":"bWFkZSBieSB0aGUgTUFGLg=="`)
+	ask("/v1/entity-b", `{"cseID":"//sp/cse"}`, `"key":"YSBwcml2YXRlIGtleQ=="`)
+	for i, key := range append(fake.kms, issued) {
+		if !key.Equal(secret.New(make([]byte, key.Len()))) {
+			t.Errorf("key %d was not wiped: %q", i, key.Bytes())
+		}
+	}
+	if len(fake.kms) != 2 {
+		t.Errorf("%d master keys", len(fake.kms))
 	}
 }
 

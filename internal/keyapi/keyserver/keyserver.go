@@ -40,7 +40,8 @@ const (
 type Releaser interface {
 	// Release returns Kc to idB, the authenticated, absolute CSE-ID of the
 	// asker, or an error under authority.ErrNotFound that says why not. Any
-	// other error is a failure of the MAF. It is called concurrently.
+	// other error is a failure of the MAF. It is called concurrently. Kc is the
+	// caller's, who wipes it: each call returns a copy of its own.
 	Release(ctx context.Context, idB onem2m.CSEID, id onem2m.KcID) (authority.Released, error)
 }
 
@@ -135,6 +136,7 @@ func (h *handler) release(w http.ResponseWriter, r *http.Request, idB onem2m.CSE
 	ctx, cancel := context.WithTimeout(r.Context(), releaseTimeout)
 	defer cancel()
 	released, err := h.keys.Release(ctx, idB, id)
+	defer released.Kc.Wipe()
 	switch {
 	case errors.Is(err, authority.ErrNotFound):
 		log.Info("key API: no key", "reason", err)

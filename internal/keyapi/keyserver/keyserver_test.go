@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -31,6 +32,13 @@ const hex32 = "00112233445566778899AABBCCDDEEFF"
 
 // keys is a Releaser that holds one key per last digit of the KcId.
 type keys struct{ t *testing.T }
+
+// single is a Releaser that has one answer.
+type single authority.Released
+
+func (s single) Release(context.Context, onem2m.CSEID, onem2m.KcID) (authority.Released, error) {
+	return authority.Released(s), nil
+}
 
 var (
 	inCSE    = onem2m.CSEID{SP: "sp.example.com", ID: "in-cse"}
@@ -352,6 +360,35 @@ func TestBounds(t *testing.T) {
 	server := NewServer(nil, nil, slog.New(slog.DiscardHandler))
 	if server.ReadHeaderTimeout <= 0 || server.ReadTimeout <= 0 || server.WriteTimeout <= releaseTimeout || server.IdleTimeout <= 0 {
 		t.Errorf("%+v lacks a bound", server)
+	}
+}
+
+// TestWiped: when Kc has been sent, or can't be, it is gone from here.
+func TestWiped(t *testing.T) {
+	state := &tls.ConnectionState{
+		PeerCertificates: []*x509.Certificate{{DNSNames: []string{"in-cse.sp.example.com"}, NotAfter: time.Now().Add(time.Hour)}},
+		VerifiedChains:   [][]*x509.Certificate{{}},
+	}
+	for _, c := range []struct {
+		lifetime time.Duration
+		status   int
+	}{
+		{time.Hour, http.StatusOK},
+		{time.Second - 1, http.StatusNotFound},
+	} {
+		kc := secret.New(bytes.Repeat([]byte("k"), 32))
+		released := single{KcID: keyID("1"), Kc: kc, Expires: time.Now().Add(c.lifetime), Lifetime: c.lifetime,
+			KmID: onem2m.KmID{Relative: "meter7", FQDN: "maf.example.com"}}
+		r := httptest.NewRequest("GET", keyapi.Path(keyID("1")), nil)
+		r.TLS = state
+		w := httptest.NewRecorder()
+		NewHandler(released, slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
+		if w.Code != c.status || (w.Code == http.StatusOK) != strings.Contains(w.Body.String(), "a2tra2tr") {
+			t.Errorf("status %d: %s", w.Code, w.Body)
+		}
+		if !kc.Equal(secret.New(make([]byte, 32))) {
+			t.Errorf("status %d: Kc was not wiped", w.Code)
+		}
 	}
 }
 
