@@ -120,6 +120,9 @@ func (s *Suite) hmacKey(premaster []byte) []byte {
 	if len(premaster) <= len(block) {
 		key = append(key[:0], premaster...)
 	}
+	// The hash remembers what did not fill a block, even over a Reset.
+	h.Reset()
+	h.Write(block[:len(block)-1])
 	return key
 }
 
