@@ -1,6 +1,7 @@
 package saef
 
 import (
+	"sync"
 	"time"
 
 	"github.com/onem2m-maf/maf/onem2m"
@@ -39,11 +40,29 @@ func (a Association) Peer() string {
 	return a.CredentialID().String()
 }
 
-// Conn is an accepted association: a connection whose handshake is complete.
+// Conn is an accepted association: a connection whose handshake is complete. It
+// is closed when its key is revoked.
 type Conn struct {
 	*tlspsk.Conn
 	association Association
+	b           *EntityB
+	use         *use
+	closed      sync.Once
 }
+
+// Close closes the connection.
+func (c *Conn) Close() error {
+	err := c.Conn.Close()
+	c.closed.Do(func() {
+		c.b.keys.end(c.use)
+		c.b.feeds.leave()
+	})
+	return err
+}
+
+// Revoked reports whether the connection was closed because its key was revoked,
+// or because the MAF now says otherwise who the device is.
+func (c *Conn) Revoked() bool { return c.use.revoked.Load() }
 
 // Association tells who is at the other end.
 func (c *Conn) Association() Association { return c.association }

@@ -50,6 +50,16 @@ type Device struct {
 	renewals flights[struct{}, Key]
 }
 
+// What an error of Device is about: with whom it failed.
+var (
+	// ErrMAF is wrapped when the MAF Handshake failed: the MAF was not reached,
+	// or refused the master key.
+	ErrMAF = errors.New("saef: MAF Handshake")
+	// ErrEntityB is wrapped when the association failed: Entity B was not
+	// reached, or refused a Kc that the MAF had just made.
+	ErrEntityB = errors.New("saef: association")
+)
+
 // Cache keeps the current Kc of one device.
 type Cache interface {
 	// Load returns what was last stored for the master key, or the zero Key
@@ -67,7 +77,8 @@ type Cache interface {
 // and tries once more. Goroutines that need a Kc at the same time share one MAF
 // Handshake.
 //
-// An error of the peer's is, or wraps, a *tlspsk.AlertError.
+// An error wraps ErrMAF or ErrEntityB, whoever was the other side; one that this
+// side sent wraps a *tlspsk.AlertError.
 func (d *Device) Dial(ctx context.Context, network, addr string) (*tlspsk.Conn, error) {
 	key, fresh, err := d.currentKey(ctx)
 	if err != nil {
@@ -131,7 +142,7 @@ func (d *Device) usable(k Key) bool {
 
 // renew replaces the key named old, unless somebody else has done so already.
 func (d *Device) renew(ctx context.Context, old onem2m.KcID) (Key, error) {
-	return d.renewals.do(ctx, struct{}{}, func(ctx context.Context) (Key, error) {
+	key, err := d.renewals.do(ctx, struct{}{}, func(ctx context.Context) (Key, error) {
 		d.mu.Lock()
 		current := d.key
 		d.mu.Unlock()
@@ -140,7 +151,7 @@ func (d *Device) renew(ctx context.Context, old onem2m.KcID) (Key, error) {
 		}
 		key, err := d.mafHandshake(ctx)
 		if err != nil {
-			return Key{}, fmt.Errorf("saef: MAF Handshake with %s: %w", d.MAF, err)
+			return Key{}, err
 		}
 		d.log().Info("established Kc", "KcID", key.KcID, "MAF", d.MAF)
 		d.mu.Lock()
@@ -153,6 +164,10 @@ func (d *Device) renew(ctx context.Context, old onem2m.KcID) (Key, error) {
 		}
 		return key, nil
 	})
+	if err != nil {
+		return Key{}, fmt.Errorf("%w with %s: %w", ErrMAF, d.MAF, err)
+	}
+	return key, nil
 }
 
 // mafHandshake proves the master key to the MAF and derives Kc from the session
@@ -197,7 +212,7 @@ func (d *Device) open(ctx context.Context, network, addr string, key Key) (*tlsp
 		ServerName: serverName(addr),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("saef: association with %s: %w", addr, err)
+		return nil, fmt.Errorf("%w with %s: %w", ErrEntityB, addr, err)
 	}
 	return conn, nil
 }

@@ -1,11 +1,14 @@
 package saef
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -34,12 +37,15 @@ const (
 // its listeners share the keys that were fetched.
 type EntityB struct {
 	// MAFs are the MAFs whose keys are accepted, by FQDN, and the base URL of
-	// the key API of each: "https://maf.example.com:8443".
+	// the key API of each: "https://maf.example.com:8443". When a MAF runs on
+	// several machines, write their URLs with blanks between, the preferred one
+	// first: whichever answers is used, and the first one again once it is back.
 	MAFs map[onem2m.FQDN]string
 	// Certificate is what this Entity B shows to the MAFs. Its subjectAltName
 	// carries Entity B's CSE-ID (see docs/key-api.yaml).
 	Certificate tls.Certificate
 	// RootCAs vouch for the MAFs' certificates. Nil means the system's.
+	// SetCertificates replaces both while Entity B runs.
 	RootCAs *x509.CertPool
 
 	// Config, when not nil, has cipher suites, timeouts and so on. GetPSK and
@@ -59,6 +65,14 @@ type EntityB struct {
 	// how many of them are forgiven in a second. Handshakes under way count too.
 	// 0 means four times MaxHandshakes, and 50. A negative one sets no limit.
 	MaxFailures, FailuresPerSecond int
+	// MaxUnknown is how many KcIds that no MAF has one source may name, at once,
+	// until MAFs are no longer asked about what it names; UnknownPerSecond is how
+	// many of them are forgiven in a second. Keys that are found don't count. 0
+	// means 256 and 32. A negative one sets no limit.
+	MaxUnknown, UnknownPerSecond int
+	// Log, when not nil, is told when a MAF can no longer be reached and when it
+	// can again, and when a key is revoked.
+	Log *slog.Logger
 	// OnRefused, when not nil, is called when a handshake fails. It may be
 	// called from several goroutines at once.
 	OnRefused func(Refusal)
@@ -66,13 +80,24 @@ type EntityB struct {
 	start  sync.Once
 	client *keyclient.Client // set by start
 	keys   *keyring          // set by start
+	feeds  feeds             // set by start
 	err    error             // set by start
 }
 
-// ErrTurnedAway is wrapped by the reason of a Refusal that says nothing about
-// the peer's key: there were too many handshakes under way, or too many of its
-// source had failed. The peer just sees the connection closed.
-var ErrTurnedAway = errors.New("saef: turned away")
+// Why a handshake failed, beside what is wrong with the peer's key: a Refusal's
+// reason wraps one of these, or none.
+var (
+	// ErrTurnedAway: there were too many handshakes under way, or too many of
+	// the peer's source had failed. The peer just sees the connection closed.
+	ErrTurnedAway = errors.New("saef: turned away")
+	// ErrMAFUnavailable: Kc is not known here, and the MAF could not be asked.
+	ErrMAFUnavailable = keyclient.ErrUnavailable
+	// ErrTooManyUnknown: the peer's source had named too many KcIds that no MAF
+	// has, so the MAF was not asked about this one.
+	ErrTooManyUnknown = errors.New("saef: too many unknown KcIds from this address; the MAF is not asked")
+	// ErrRevoked: the key was revoked during the handshake.
+	ErrRevoked = errors.New("saef: the key was revoked")
+)
 
 // Refusal says why a handshake failed. What the peer got to know is less: one
 // alert for all kinds of wrong keys.
@@ -99,6 +124,15 @@ func (b *EntityB) Listen(network, addr string) (*Listener, error) {
 	return newListener(inner, b), nil
 }
 
+// SetCertificates replaces Certificate and RootCAs. Everything that is asked of
+// a MAF from now on goes over new connections; associations are not touched.
+func (b *EntityB) SetCertificates(certificate tls.Certificate, rootCAs *x509.CertPool) error {
+	if err := b.init(); err != nil {
+		return err
+	}
+	return b.client.SetCertificates(certificate, rootCAs)
+}
+
 // Close closes the idle connections to the MAFs and forgets all keys. Listeners
 // and associations go on.
 func (b *EntityB) Close() error {
@@ -108,9 +142,7 @@ func (b *EntityB) Close() error {
 	if b.client != nil {
 		b.client.CloseIdleConnections()
 	}
-	b.keys.mu.Lock()
-	defer b.keys.mu.Unlock()
-	clear(b.keys.keys)
+	b.keys.forget()
 	return nil
 }
 
@@ -119,14 +151,34 @@ func (b *EntityB) init() error {
 		if b.keys != nil {
 			return // a test's
 		}
-		client, err := keyclient.New(keyclient.Config{MAFs: b.MAFs, Certificate: b.Certificate, RootCAs: b.RootCAs})
+		log := b.Log
+		if log == nil {
+			log = slog.New(slog.DiscardHandler)
+		}
+		client, err := keyclient.New(keyclient.Config{MAFs: b.MAFs, Certificate: b.Certificate, RootCAs: b.RootCAs, Log: log})
 		if err != nil {
 			b.err = fmt.Errorf("saef: %w", err)
 			return
 		}
 		b.client, b.keys = client, newKeyring(client)
+		b.keys.log, b.keys.asked.Rate = log, b.askRate()
+		for maf := range b.MAFs {
+			b.feeds.all = append(b.feeds.all, newFollower(b.keys, client.Feed(maf), maf))
+		}
 	})
 	return b.err
+}
+
+// askRate is what one source may ask of the MAFs.
+func (b *EntityB) askRate() admission.Rate {
+	r := admission.Rate{
+		Burst:     cmp.Or(b.MaxUnknown, defaultMaxUnknown),
+		PerSecond: float64(cmp.Or(b.UnknownPerSecond, defaultUnknownPerSecond)),
+	}
+	if r.Burst < 0 || r.PerSecond < 0 {
+		return admission.Rate{Burst: math.MaxInt}
+	}
+	return r
 }
 
 func (b *EntityB) serverConfig() *tlspsk.Config {
@@ -170,21 +222,26 @@ type attempt struct {
 	identity string // as it came
 	excused  bool   // failed for a reason that is not the peer's
 	place    *admission.Handshake
+	cut      func(error) // ends the handshake
+	use      *use        // of the key, once there is one
 }
 
 // attemptKey is the context key of a *attempt.
 type attemptKey struct{}
 
 func (b *EntityB) getPSK(ctx context.Context, req *tlspsk.PSKRequest) (*tlspsk.PSK, error) {
-	e, err := b.keys.lookUp(ctx, req.Identity, admission.Source(req.RemoteAddr))
-	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
-		a.identity = string(req.Identity)
-		a.excused = err != nil && !errors.Is(err, tlspsk.ErrUnknownIdentity) && !errors.Is(err, errLimited)
+	a, ok := ctx.Value(attemptKey{}).(*attempt)
+	if !ok {
+		a = &attempt{cut: func(error) {}} // a test's
 	}
+	// From here on, a revocation of the key ends this handshake.
+	use, err := b.keys.begin(ctx, req.Identity, admission.Source(req.RemoteAddr), func() { a.cut(ErrRevoked) })
+	a.identity, a.use = string(req.Identity), use
+	a.excused = err != nil && !errors.Is(err, tlspsk.ErrUnknownIdentity) && !errors.Is(err, ErrTooManyUnknown)
 	if err != nil {
 		return nil, err
 	}
-	return &tlspsk.PSK{Key: e.kc.Bytes(), Data: e}, nil
+	return &tlspsk.PSK{Key: use.entry.kc.Bytes(), Data: use.entry}, nil
 }
 
 // verifyNotExpired fails the handshake of a Kc that expired on the way: the

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,11 +38,11 @@ const (
 	maxSources = 4096
 )
 
-// askRate bounds the questions to the MAF that one source of handshakes causes:
-// those under way, or answered with "no such key". A question that finds a key is
-// given back: a fleet of devices behind one address must get in, while someone
-// who makes up KcIds must not turn Entity B into a flood upon the MAF.
-func askRate() admission.Rate { return admission.Rate{Burst: 32, PerSecond: 4} }
+// Defaults of what one source may ask, see EntityB.MaxUnknown.
+const (
+	defaultMaxUnknown       = 256
+	defaultUnknownPerSecond = 32
+)
 
 // A keySource fetches keys from MAFs: *keyclient.Client.
 type keySource interface {
@@ -54,12 +56,19 @@ type keySource interface {
 type keyring struct {
 	source  keySource
 	fetches flights[question, *keyEntry]
-	asked   admission.Buckets
+	// asked bounds the questions to the MAF that one source of handshakes causes:
+	// those under way, or answered with "no such key". A question that finds a key
+	// is given back: a fleet of devices behind one address must get in, while
+	// someone who makes up KcIds must not turn Entity B into a flood upon the MAF.
+	asked admission.Buckets
+	log   *slog.Logger
 
-	mu     sync.Mutex
-	keys   map[onem2m.KcID]*keyEntry // guarded by mu
-	absent map[onem2m.KcID]time.Time // KcIds that a MAF doesn't have, until when; guarded by mu
-	down   map[onem2m.FQDN]outage    // guarded by mu
+	mu      sync.Mutex
+	keys    map[onem2m.KcID]*keyEntry // guarded by mu
+	absent  map[onem2m.KcID]time.Time // KcIds that a MAF doesn't have, until when; guarded by mu
+	down    map[onem2m.FQDN]outage    // MAFs that did not answer; guarded by mu
+	devices map[onem2m.KmID]*device   // those with a key or a use; guarded by mu
+	revoked recent                    // guarded by mu
 }
 
 // A question is a KcId and the source that named it. Sources don't share the
@@ -80,22 +89,24 @@ func (e *keyEntry) expired(now time.Time) bool { return !now.Before(e.associatio
 
 // An outage is why, and until when, a MAF is not asked.
 type outage struct {
-	until time.Time
-	err   error
+	since, until time.Time
+	err          error
 }
 
 func newKeyring(source keySource) *keyring {
 	return &keyring{
 		source: source,
-		asked:  admission.Buckets{Rate: askRate(), Max: maxSources},
-		keys:   make(map[onem2m.KcID]*keyEntry),
-		absent: make(map[onem2m.KcID]time.Time),
-		down:   make(map[onem2m.FQDN]outage),
+		asked: admission.Buckets{
+			Rate: admission.Rate{Burst: defaultMaxUnknown, PerSecond: defaultUnknownPerSecond},
+			Max:  maxSources,
+		},
+		log:     slog.New(slog.DiscardHandler),
+		keys:    make(map[onem2m.KcID]*keyEntry),
+		absent:  make(map[onem2m.KcID]time.Time),
+		down:    make(map[onem2m.FQDN]outage),
+		devices: make(map[onem2m.KmID]*device),
 	}
 }
-
-// errLimited stands for questions that are not asked.
-var errLimited = errors.New("too many unknown KcIds from this address; the MAF is not asked")
 
 // lookUp finds the key for a psk_identity. An error that wraps
 // tlspsk.ErrUnknownIdentity means that there is none; the handshake must then
@@ -128,7 +139,7 @@ func (k *keyring) kept(id onem2m.KcID, now time.Time) (*keyEntry, error) {
 	defer k.mu.Unlock()
 	if e := k.keys[id]; e != nil {
 		if e.expired(now) {
-			delete(k.keys, id)
+			k.drop(e)
 			k.setAbsent(id, now)
 			return nil, errExpired(e)
 		}
@@ -137,8 +148,14 @@ func (k *keyring) kept(id onem2m.KcID, now time.Time) (*keyEntry, error) {
 	if now.Before(k.absent[id]) {
 		return nil, fmt.Errorf("%w: %w", tlspsk.ErrUnknownIdentity, keyclient.ErrNotFound)
 	}
-	if o := k.down[id.FQDN]; now.Before(o.until) {
-		return nil, o.err
+	if o, down := k.down[id.FQDN]; down {
+		if now.Before(o.until) {
+			return nil, o.err
+		}
+		// This one finds out whether the MAF is back. Nobody else shall wait for
+		// a timeout meanwhile.
+		o.until = now.Add(downFor)
+		k.down[id.FQDN] = o
 	}
 	return nil, nil
 }
@@ -152,25 +169,52 @@ func errExpired(e *keyEntry) error {
 // fetch asks the MAF.
 func (k *keyring) fetch(ctx context.Context, q question) (*keyEntry, error) {
 	if !k.asked.Take(q.from) {
-		return nil, errLimited
+		return nil, ErrTooManyUnknown
 	}
-	asked := time.Now()
-	key, err := k.source.Get(ctx, q.id)
-	if err == nil {
-		k.asked.GiveBack(q.from)
+	for range attempts {
+		asked, position := time.Now(), k.position()
+		key, err := k.source.Get(ctx, q.id)
+		if err != nil {
+			return nil, k.failed(q, err)
+		}
 		e := entryFor(key, asked)
-		k.keep(e)
-		return e, nil
+		if k.keep(e, position) {
+			k.asked.GiveBack(q.from)
+			return e, nil
+		}
+		// Revoked while the answer was on its way, which may be from before.
 	}
+	k.asked.GiveBack(q.from)
+	return nil, ErrRevoked
+}
+
+// failed notes that a question was not answered with a key.
+func (k *keyring) failed(q question, err error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	now := time.Now()
 	if errors.Is(err, keyclient.ErrNotFound) {
-		k.setAbsent(q.id, time.Now())
-		return nil, fmt.Errorf("%w: %w", tlspsk.ErrUnknownIdentity, err)
+		k.reached(q.id.FQDN, now)
+		k.setAbsent(q.id, now)
+		return fmt.Errorf("%w: %w", tlspsk.ErrUnknownIdentity, err)
 	}
-	k.asked.GiveBack(q.from)                                             // not the source's fault
-	k.down[q.id.FQDN] = outage{until: time.Now().Add(downFor), err: err} // bounded by the MAFs that are configured
-	return nil, err
+	k.asked.GiveBack(q.from) // not the source's fault
+	o, down := k.down[q.id.FQDN]
+	if !down {
+		o.since = now
+		k.log.Warn("the MAF does not answer; only devices whose Kc is known here get in", "MAF", q.id.FQDN, "error", err)
+	}
+	o.until, o.err = now.Add(downFor), err
+	k.down[q.id.FQDN] = o // bounded by the MAFs that are configured
+	return err
+}
+
+// reached notes that the MAF has answered. k.mu is held.
+func (k *keyring) reached(maf onem2m.FQDN, now time.Time) {
+	if o, down := k.down[maf]; down {
+		delete(k.down, maf)
+		k.log.Info("the MAF answers again", "MAF", maf, "after", now.Sub(o.since).Round(time.Second).String())
+	}
 }
 
 // entryFor counts the lifetime from when we asked: it was measured later, so
@@ -191,26 +235,62 @@ func (k *keyring) setAbsent(id onem2m.KcID, now time.Time) {
 	k.absent[id] = now.Add(absentFor)
 }
 
-func (k *keyring) keep(e *keyEntry) {
+// keep stores a key that was asked for at a position among the revocations,
+// unless it was revoked since.
+func (k *keyring) keep(e *keyEntry, position uint64) bool {
 	now := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	makeRoom(k.keys, maxKeys, func(e *keyEntry) bool { return e.expired(now) })
+	k.reached(e.association.KcID.FQDN, now)
+	if k.revoked.since(position, e.association) {
+		return false
+	}
+	for _, old := range makeRoom(k.keys, maxKeys, func(e *keyEntry) bool { return e.expired(now) }) {
+		k.drop(old)
+	}
+	if old := k.keys[e.association.KcID]; old != nil {
+		k.drop(old)
+	}
 	k.keys[e.association.KcID] = e
+	d := k.device(e.association.KmID)
+	d.keys = append(d.keys, e)
+	return true
+}
+
+// drop forgets a key. k.mu is held.
+func (k *keyring) drop(e *keyEntry) {
+	if k.keys[e.association.KcID] == e {
+		delete(k.keys, e.association.KcID)
+	}
+	if d := k.devices[e.association.KmID]; d != nil {
+		d.keys = slices.DeleteFunc(d.keys, func(other *keyEntry) bool { return other == e })
+		k.tidy(e.association.KmID, d)
+	}
+}
+
+// forget drops all keys.
+func (k *keyring) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, e := range k.keys {
+		k.drop(e)
+	}
 }
 
 // makeRoom looks at a few entries of m, in random order, and drops those that
 // are over, so that each addition pays for the dropping of several and what is
 // over never makes up much of m. When m has max entries, one of them goes in any
-// case.
-func makeRoom[K comparable, V any](m map[K]V, max int, over func(V) bool) {
+// case. It returns what it dropped.
+func makeRoom[K comparable, V any](m map[K]V, max int, over func(V) bool) (dropped []V) {
 	looked := 0
 	for key, value := range m {
 		if over(value) || len(m) >= max {
 			delete(m, key)
+			dropped = append(dropped, value)
 		}
 		if looked++; looked == evictionSample {
-			return
+			break
 		}
 	}
+	return dropped
 }

@@ -200,7 +200,7 @@ func TestFlood(t *testing.T) {
 			for range n {
 				_, err := k.lookUp(t.Context(), identity(s.count()+limited), here)
 				switch {
-				case errors.Is(err, errLimited):
+				case errors.Is(err, ErrTooManyUnknown):
 					limited++
 					if errors.Is(err, tlspsk.ErrUnknownIdentity) {
 						t.Error("who is limited must not take it for a refusal of the key")
@@ -211,18 +211,18 @@ func TestFlood(t *testing.T) {
 			}
 		}
 		flood(1000)
-		if n := s.count(); n != askRate().Burst {
+		if n := s.count(); n != defaultMaxUnknown {
 			t.Errorf("asked %d times at once", n)
 		}
 		for range 100 {
 			time.Sleep(time.Second)
 			flood(100)
 		}
-		if n := s.count(); n != askRate().Burst+100*int(askRate().PerSecond) {
+		if n := s.count(); n != defaultMaxUnknown+100*defaultUnknownPerSecond {
 			t.Errorf("asked %d times in 100 s", n)
 		}
 		// Keys that we have are not questions, and other sources ask on.
-		k.keep(&keyEntry{association: Association{KcID: kcID(1 << 40), Expires: time.Now().Add(time.Hour)}})
+		k.keep(&keyEntry{association: Association{KcID: kcID(1 << 40), Expires: time.Now().Add(time.Hour)}}, 0)
 		if _, err := k.lookUp(t.Context(), identity(1<<40), here); err != nil {
 			t.Error(err)
 		}
@@ -240,7 +240,7 @@ func TestStrangersQuestion(t *testing.T) {
 		s := &source{err: keyclient.ErrNotFound, delay: time.Second}
 		k := newKeyring(s)
 		stranger := netip.MustParsePrefix("192.0.2.66/32")
-		for n := range askRate().Burst {
+		for n := range defaultMaxUnknown {
 			go k.lookUp(context.Background(), identity(n), stranger)
 		}
 		synctest.Wait()
@@ -253,7 +253,7 @@ func TestStrangersQuestion(t *testing.T) {
 		if _, err := k.lookUp(t.Context(), identity(1<<40), here); err != nil {
 			t.Error(err)
 		}
-		if err := <-refused; !errors.Is(err, errLimited) {
+		if err := <-refused; !errors.Is(err, ErrTooManyUnknown) {
 			t.Errorf("the stranger: %v", err)
 		}
 	})
@@ -271,17 +271,20 @@ func TestFleet(t *testing.T) {
 			}
 		}
 		s.delay, s.err = time.Second, keyclient.ErrUnavailable
-		for n := range 2 * askRate().Burst {
-			if n == askRate().Burst { // the MAF is back
+		for n := range 2 * defaultMaxUnknown {
+			if n == defaultMaxUnknown { // the MAF is back
 				synctest.Wait()
 				time.Sleep(s.delay + downFor)
 				s.answer(nil, time.Hour)
+				if _, err := k.lookUp(t.Context(), identity(999_999), here); err != nil { // who finds out
+					t.Error(err)
+				}
 			}
 			go k.lookUp(context.Background(), identity(1000+n), here)
 		}
 		time.Sleep(s.delay)
 		synctest.Wait()
-		if n := s.count(); n != 1000+2*askRate().Burst {
+		if n := s.count(); n != 1000+2*defaultMaxUnknown+1 {
 			t.Errorf("asked %d times", n)
 		}
 	})
@@ -334,7 +337,7 @@ func TestExpiresDuringHandshake(t *testing.T) {
 			good     bool
 		}{{2*time.Second + 1, true}, {2 * time.Second, false}, {time.Second, false}} {
 			s.lifetime = c.lifetime
-			clear(b.keys.keys)
+			b.keys.forget()
 			device, entityB := net.Pipe()
 			server := tlspsk.Server(entityB, b.serverConfig())
 			done := make(chan error)

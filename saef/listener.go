@@ -2,6 +2,7 @@ package saef
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -36,6 +37,7 @@ func newListener(inner net.Listener, b *EntityB) *Listener {
 		failed:   make(chan error),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
+	b.feeds.enter()
 	l.all.Go(l.acceptLoop)
 	return l
 }
@@ -76,6 +78,7 @@ func (l *Listener) Close() error {
 	l.cancel()
 	err := l.inner.Close()
 	l.all.Wait()
+	l.b.feeds.leave()
 	return err
 }
 
@@ -109,9 +112,10 @@ func (l *Listener) begin(c *tlspsk.Conn) {
 	}
 	l.all.Go(func() {
 		defer cut(nil)
-		a := attempt{place: place}
-		err := l.handshake(context.WithValue(ctx, attemptKey{}, &a), c)
-		place.Leave(err != nil && !a.excused && l.ctx.Err() == nil)
+		a := attempt{place: place, cut: cut}
+		err := l.handshake(context.WithValue(ctx, attemptKey{}, &a), c, &a)
+		excused := a.excused || errors.Is(err, ErrRevoked) || l.ctx.Err() != nil
+		place.Leave(err != nil && !excused)
 		if err != nil {
 			l.refused(c, a.identity, err)
 		}
@@ -120,16 +124,25 @@ func (l *Listener) begin(c *tlspsk.Conn) {
 
 // handshake does a handshake and hands the association to Accept. An error is
 // the handshake's.
-func (l *Listener) handshake(ctx context.Context, c *tlspsk.Conn) error {
+func (l *Listener) handshake(ctx context.Context, c *tlspsk.Conn, a *attempt) error {
 	if err := c.HandshakeContext(ctx); err != nil {
 		c.Close()
+		l.b.keys.end(a.use)
 		return err
 	}
 	e := c.ConnectionState().PSKData.(*keyEntry) // verifyNotExpired has seen to it
+	conn := &Conn{Conn: c, association: e.association, b: l.b, use: a.use}
+	l.b.feeds.enter()
+	// From here on, a revocation of the key ends the connection.
+	if !l.b.keys.change(a.use, func() { c.Close() }) {
+		conn.Close()
+		a.excused = true
+		return ErrRevoked
+	}
 	select {
-	case l.accepted <- &Conn{c, e.association}:
+	case l.accepted <- conn:
 	case <-l.ctx.Done():
-		c.Close()
+		conn.Close()
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ const (
 	// MaxRevocations is the most that one answer holds.
 	MaxRevocations = 256
 	// MaxRevocationsAnswer is more octets than such an answer has.
-	MaxRevocationsAnswer = 256 << 10
+	MaxRevocationsAnswer = 1 << 20
 )
 
 // A Revocation says that what Entity B learned before of one Kc, or of all that
