@@ -42,6 +42,9 @@ var (
 	// ErrConflict: the record is not the one that the caller read: somebody
 	// changed or replaced it in between. Read again, and decide again.
 	ErrConflict = errors.New("store: changed in between")
+	// ErrGone: the log of revocations no longer has, or does not have yet, what
+	// the caller wants to go on from.
+	ErrGone = errors.New("store: not in the log")
 )
 
 // MaxPage is the most records that one page of a list holds.
@@ -90,9 +93,14 @@ type ClientStore interface {
 	// Version one higher, in one atomic step. ErrNotFound: there is no such KmID.
 	// ErrConflict: there is, but with another UID or Version. UID and Created
 	// stay as they were.
+	//
+	// In the same step it logs a Revocation when what was told of the client's
+	// keys is no longer true: the record that is replaced is enabled, and c is
+	// disabled or has another IdB, AEID or CSEID.
 	Update(ctx context.Context, c Client) error
 
-	// Remove removes the client that has this KmID and UID, in whatever version.
+	// Remove removes the client that has this KmID and UID, in whatever version,
+	// and logs a Revocation in the same step.
 	// ErrNotFound: there is no such KmID. ErrConflict: it has another UID.
 	// The client's keys stay, see KeyStore.RemoveByClient.
 	Remove(ctx context.Context, id onem2m.KmID, uid UID) error
@@ -108,6 +116,20 @@ type Key struct {
 	Expires  time.Time
 	SealedKc []byte
 }
+
+// A Revocation is a line in the log of what Entity Bs must forget: one Kc, or all
+// that the MAF has told about a client's.
+type Revocation struct {
+	// Seq is the store's: each is one more than the one before.
+	Seq  int64
+	IdB  onem2m.CSEID // whom it is for
+	KmID onem2m.KmID
+	KcID onem2m.KcID // zero: all keys of KmID
+}
+
+// KeepRevocations is how many revocations the log keeps. A reader who is further
+// behind must start over, so the number only decides how often that happens.
+const KeepRevocations = 1 << 16
 
 // KeyStore keeps Kcs until they expire. Keys are written once, by thousands a
 // second, read a few times and then purged.
@@ -137,4 +159,18 @@ type KeyStore interface {
 	// other calls come in between, and it may take time in proportion to the
 	// number of all keys. When it fails, some are removed.
 	RemoveByClient(ctx context.Context, id onem2m.KmID, uid UID) (removed int, err error)
+
+	// Revoke removes the key, and logs a Revocation for its IdB in the same step.
+	// ErrNotFound: there is no such key.
+	Revoke(ctx context.Context, id onem2m.KcID) error
+
+	// Revocations returns up to limit revocations (at most MaxPage; 0 means
+	// MaxPage) whose Seq is greater than after, in ascending order, without gaps:
+	// once a reader has seen one, none comes up before it. ErrGone: some after
+	// that were dropped, or none that high was ever logged.
+	Revocations(ctx context.Context, after int64, limit int) ([]Revocation, error)
+
+	// LastRevocation returns the Seq of the newest revocation, 0 when there never
+	// was one. It is cheap.
+	LastRevocation(ctx context.Context) (int64, error)
 }

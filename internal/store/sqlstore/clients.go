@@ -31,6 +31,11 @@ func (s clients) Add(ctx context.Context, c store.Client) error {
 
 func (s clients) Update(ctx context.Context, c store.Client) error {
 	return s.change(ctx, c.KmID, func(ctx context.Context, conn *sql.Conn) error {
+		if err := logRevocation(ctx, conn, `SELECT id_b, km_id, '' FROM client
+			WHERE km_id = ? AND uid = ? AND version = ? AND NOT disabled AND (? OR id_b <> ? OR ae_id <> ? OR cse_id <> ?)`,
+			c.KmID.String(), int64(c.UID), c.Version, c.Disabled, c.IdB.String(), c.AEID.String(), c.CSEID.String()); err != nil {
+			return err
+		}
 		n, err := exec(ctx, conn, `UPDATE client SET version = version + 1, id_b = ?, ae_id = ?, cse_id = ?,
 			lifetime = ?, disabled = ?, updated = ?, sealed_km = ? WHERE km_id = ? AND uid = ? AND version = ?`,
 			c.IdB.String(), c.AEID.String(), c.CSEID.String(), seconds(c.Lifetime), c.Disabled, c.Updated.Unix(), c.SealedKm,
@@ -44,6 +49,9 @@ func (s clients) Update(ctx context.Context, c store.Client) error {
 
 func (s clients) Remove(ctx context.Context, id onem2m.KmID, uid store.UID) error {
 	return s.change(ctx, id, func(ctx context.Context, conn *sql.Conn) error {
+		if err := logRevocation(ctx, conn, "SELECT id_b, km_id, '' FROM client WHERE km_id = ? AND uid = ?", id.String(), int64(uid)); err != nil {
+			return err
+		}
 		n, err := exec(ctx, conn, "DELETE FROM client WHERE km_id = ? AND uid = ?", id.String(), int64(uid))
 		if err == nil && n == 0 {
 			err = whyNot(ctx, conn, id)

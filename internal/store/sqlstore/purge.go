@@ -48,11 +48,19 @@ func (s keys) RemoveByClient(ctx context.Context, id onem2m.KmID, uid store.UID)
 
 // removeKeys removes the rows of a stretch for which the condition holds.
 func (db *DB) removeKeys(ctx context.Context, s stretch, condition string, args ...any) (int, error) {
+	return db.removeKeysAnd(ctx, s, func(context.Context, *sql.Conn) error { return nil }, condition, args...)
+}
+
+// removeKeysAnd does something else before, in the same transaction.
+func (db *DB) removeKeysAnd(ctx context.Context, s stretch, before func(context.Context, *sql.Conn) error, condition string, args ...any) (int, error) {
 	var gone []onem2m.RelativeKeyID
 	var first sql.NullInt64
 	from, to := s.bounds()
 	err := db.writer.change(ctx, &change{
 		do: func(ctx context.Context, conn *sql.Conn) (err error) {
+			if err := before(ctx, conn); err != nil {
+				return err
+			}
 			gone, err = deleteReturning(ctx, conn, "seq >= ? AND seq < ? AND "+condition, append([]any{from, to}, args...))
 			if err != nil {
 				return err

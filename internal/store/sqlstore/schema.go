@@ -47,6 +47,17 @@ var migrations = []string{
 		sealed_kc BLOB    NOT NULL
 	) STRICT;
 	`,
+
+	// The newest row always stays, so seq goes on from it. kc_id is "" for all
+	// keys of km_id.
+	`
+	CREATE TABLE revocation (
+		seq   INTEGER NOT NULL PRIMARY KEY,
+		id_b  TEXT    NOT NULL,
+		km_id TEXT    NOT NULL,
+		kc_id TEXT    NOT NULL
+	) STRICT;
+	`,
 }
 
 // migrate brings the database to the newest schema, or refuses it: a database

@@ -88,3 +88,7 @@ func (s faultyKeys) RemoveByClient(ctx context.Context, id onem2m.KmID, uid stor
 	})
 	return n, err
 }
+
+func (s faultyKeys) Revoke(ctx context.Context, id onem2m.KcID) error {
+	return s.f.write(func() error { return s.KeyStore.Revoke(ctx, id) })
+}

@@ -41,6 +41,12 @@ func Run(t *testing.T, create func(t *testing.T) (open func() (Store, error))) {
 		"KeyPurgeUnderLoad": testKeyPurgeUnderLoad,
 		"KeyRemoveByClient": testKeyRemoveByClient,
 		"EndedContext":      testEndedContext,
+
+		"RevocationOfClient": testRevocationOfClient,
+		"RevocationOfKey":    testRevocationOfKey,
+		"RevocationRace":     testRevocationRace,
+		"RevocationPages":    testRevocationPages,
+		"RevocationFollow":   testRevocationFollow,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -175,6 +181,7 @@ func (p *place) wantNoKey(when string, id onem2m.KcID) {
 
 func testEndedContext(t *testing.T, p *place) {
 	ctx, cancel := context.WithCancel(context.Background())
+	must(t, p.Keys().Commit(ctx, key(2)))
 	cancel()
 	_, _, purge := p.Keys().Purge(ctx, epoch)
 	_, remove := p.Keys().RemoveByClient(ctx, kmID(1), 1)
@@ -182,6 +189,7 @@ func testEndedContext(t *testing.T, p *place) {
 		"Add":    p.Clients().Add(ctx, client(1)),
 		"Commit": p.Keys().Commit(ctx, key(1)),
 		"Purge":  purge,
+		"Revoke": p.Keys().Revoke(ctx, kcID(2)),
 	} {
 		wantError(t, what, err, context.Canceled)
 	}
