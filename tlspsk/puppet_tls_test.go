@@ -99,13 +99,16 @@ func (p *tlsPuppet) next() {
 	p.script = p.script[run:]
 }
 
+// mostJoined keeps a record of the longest messages within a record's limit.
+const mostJoined = 8
+
 // joinable is how many of the next letters go into one record. A client's hello
 // ends it: a server may take a ClientKeyExchange from the same record, and the
 // puppet can't have the books right for that.
 func joinable(isClient bool, script []string) (n int) {
 	for _, name := range script {
 		m, ok := puppetMessages[name]
-		if !ok {
+		if !ok || n == mostJoined {
 			break
 		}
 		n++

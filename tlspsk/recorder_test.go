@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/onem2m-maf/maf/internal/peers"
 )
@@ -111,7 +110,7 @@ func (r *recording) recordOnce(t *testing.T, peer string) (err error) {
 		if dialErr != nil {
 			return dialErr
 		}
-		r.withItsRandoms(func() { r.export, err = r.run(&recordingConn{Conn: conn, log: log}) })
+		r.withItsRandoms(func() { err = r.keep(r.run(&recordingConn{Conn: conn, log: log})) })
 	}
 	if err != nil {
 		process.Stop()
@@ -126,16 +125,20 @@ func (r *recording) recordOnce(t *testing.T, peer string) (err error) {
 	return nil
 }
 
+func (r *recording) keep(done result) error {
+	r.export = done.export
+	return done.err
+}
+
 // serveAndRecord serves the client that connect starts.
-func (r *recording) serveAndRecord(log *eventLog, network string, connect func(addr string)) (err error) {
+func (r *recording) serveAndRecord(log *eventLog, network string, connect func(addr string)) error {
 	if network == "udp" {
 		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 		if err != nil {
 			return err
 		}
 		connect(pc.LocalAddr().String())
-		r.export, err = r.run(&recordingPacketConn{PacketConn: pc, log: log})
-		return err
+		return r.keep(r.run(&recordingPacketConn{PacketConn: pc, log: log}))
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -147,9 +150,7 @@ func (r *recording) serveAndRecord(log *eventLog, network string, connect func(a
 	if err != nil {
 		return err
 	}
-	conn.SetDeadline(time.Now().Add(peers.Limit))
-	r.export, err = r.run(&recordingConn{Conn: conn, log: log})
-	return err
+	return r.keep(r.run(&recordingConn{Conn: conn, log: log}))
 }
 
 // An eventLog collects what goes through a connection.
