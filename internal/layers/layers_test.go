@@ -19,8 +19,8 @@ var levels = []string{
 	4: "internal/store/storetest internal/store/sqlstore internal/pki " +
 		"internal/keyapi internal/keyapi/keyclient internal/keyapi/keyserver " +
 		"internal/adminapi internal/adminapi/adminserver saef " +
-		"internal/gateway/access internal/gateway/http1 internal/gateway/primitive internal/gateway/policy internal/gateway/matrix internal/gateway/gwtest internal/gateway/mqtt internal/gateway/coap",
-	5: "internal/demo internal/mafd internal/cli",
+		"internal/gateway/access internal/gateway/http1 internal/gateway/primitive internal/gateway/policy internal/gateway/matrix internal/gateway/gwtest internal/gateway/backendtest internal/gateway/mqtt internal/gateway/coap",
+	5: "internal/demo internal/mafd internal/cli internal/gateway/httpgw",
 	6: "cmd/mafd cmd/maf",
 	7: "internal/timing internal/leaks internal/peers internal/interop internal/cost internal/flood internal/docs internal/layers", // tests
 }

@@ -53,13 +53,13 @@ func (r *Reader) Wait() error {
 // Buffered returns how many octets of what comes next have been read ahead.
 func (r *Reader) Buffered() int { return r.w - r.r }
 
-// ReadAhead reads once more from the connection, if there is room, to learn
-// whether the peer is still there.
-func (r *Reader) ReadAhead() error {
-	if r.w == MaxHead && r.r == 0 {
-		return nil
+// ReadAhead reads once more from the connection, to learn whether the peer is
+// still there. It reports false when it has no room to do so.
+func (r *Reader) ReadAhead() (bool, error) {
+	if r.w-r.r == MaxHead {
+		return false, nil
 	}
-	return r.fill()
+	return true, r.fill()
 }
 
 // release gives an empty buffer back.
