@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
 
 // suiteKeys are the keys that the project's tests use, as they stand in them, save
-// for those that are drawn at random or are plain English.
+// for those that are plain English. Those that are drawn at random look like keys;
+// see looksLikeKey.
 var suiteKeys = []struct {
 	file, text string
 	key        []byte
@@ -31,10 +33,19 @@ func sequence(n int) []byte {
 	return b
 }
 
+// looksLikeKey matches 32 octets in hexadecimal or base64: every Kc, and every Km
+// that the MAF draws or a test does. Nothing else that the tests print is of that
+// length; an identifier of a Kc is half as long.
+var looksLikeKey = regexp.MustCompile(`\b[0-9A-Fa-f]{64}\b|(^|[^0-9A-Za-z+/])[0-9A-Za-z+/]{43}=`)
+
+// shownOnPurpose matches a line of maf's that shows a key because it was asked to.
+var shownOnPurpose = regexp.MustCompile(`^ *K[mc] +[0-9a-f]{64}\n$`)
+
 // suiteOutput names the file with the output of "go test -v ./...".
 const suiteOutput = "MAF_SUITE_OUTPUT"
 
-// TestSuiteOutput searches what all the project's tests printed for their keys.
+// TestSuiteOutput searches what all the project's tests printed, and the programs
+// that they started, for keys.
 func TestSuiteOutput(t *testing.T) {
 	secrets := newFinder()
 	for _, k := range suiteKeys {
@@ -53,11 +64,20 @@ func TestSuiteOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	var lines []string
+	shown := 0
 	for line := range strings.Lines(string(output)) {
-		// Scripts are shown as they are run, and give keys to commands.
-		if !strings.HasPrefix(strings.TrimSpace(line), "> ") {
-			lines = append(lines, line)
+		switch {
+		case strings.HasPrefix(strings.TrimSpace(line), "> "):
+			continue // scripts are shown as they are run, and give keys to commands
+		case shownOnPurpose.MatchString(line):
+			shown++
+		case looksLikeKey.MatchString(line):
+			t.Errorf("this looks like a key: %s", line)
 		}
+		lines = append(lines, line)
+	}
+	if shown == 0 {
+		t.Error("not even what is shown on purpose is there")
 	}
 	if len(lines) < 1000 {
 		t.Errorf("%s has %d lines; that is not the whole suite", path, len(lines))
