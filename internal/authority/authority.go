@@ -103,6 +103,7 @@ type Authority struct {
 	now     func() time.Time
 	rand    io.Reader
 	decoy   []byte // see openDecoy
+	feed    *feed
 }
 
 // New checks the configuration, and with some of the clients that the sealer
@@ -119,6 +120,7 @@ func New(ctx context.Context, c Config) (*Authority, error) {
 		sealer:  c.Sealer,
 		now:     c.Now,
 		rand:    c.Rand,
+		feed:    newFeed(c.Keys),
 	}
 	for _, name := range c.FQDNs {
 		if _, err := onem2m.ParseFQDN(name.String()); err != nil {

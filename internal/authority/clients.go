@@ -213,7 +213,9 @@ func (a *Authority) UpdateClient(ctx context.Context, id onem2m.KmID, change fun
 		if err != nil {
 			return Client{}, err
 		}
-		switch err := a.clients.Update(ctx, next); {
+		err = a.clients.Update(ctx, next)
+		a.feed.nudge()
+		switch {
 		case errors.Is(err, store.ErrConflict):
 			continue
 		case errors.Is(err, store.ErrNotFound):
@@ -274,7 +276,9 @@ func (a *Authority) RemoveClient(ctx context.Context, id onem2m.KmID) error {
 		}
 		// 1. The client. Without it, its keys are dead: Release asks for the
 		//    registration that they were issued to.
-		switch err := a.clients.Remove(ctx, id, row.UID); {
+		err = a.clients.Remove(ctx, id, row.UID)
+		a.feed.nudge()
+		switch {
 		case errors.Is(err, store.ErrConflict):
 			continue // somebody removed it and added it anew
 		case errors.Is(err, store.ErrNotFound):

@@ -134,6 +134,19 @@ func script(all *[]*session, now func() time.Time) []step {
 				w.clients[id] = c
 			}}
 	}
+	// revoke ends the newest key that there is.
+	revoke := step{"revoke",
+		func(m *maf) error {
+			err := m.RevokeKey(ctx, (*all)[len(*all)-1].kcID())
+			if errors.Is(err, authority.ErrNoKey) {
+				return nil
+			}
+			return err
+		},
+		func(w *model) {
+			newest := (*all)[len(*all)-1]
+			w.keys = slices.DeleteFunc(w.keys, func(k modelKey) bool { return k.session == newest })
+		}}
 	handshake := func(id onem2m.KmID) step {
 		var s *session
 		return step{"handshake " + id.Relative,
@@ -154,7 +167,7 @@ func script(all *[]*session, now func() time.Time) []step {
 	purge := step{"purge", func(m *maf) error { _, err := m.Purge(ctx); return err }, func(*model) {}}
 	a, b := kmID("a@maf.example.com"), kmID("b@maf.example.com")
 	return []step{
-		add(a), add(b), handshake(a), handshake(b), wait(30 * time.Second), handshake(a),
+		add(a), add(b), handshake(a), handshake(b), wait(30 * time.Second), handshake(a), revoke, handshake(a),
 		update(a, true, inCSE), update(a, false, inCSE), update(b, false, other), handshake(b),
 		remove(a), add(a), handshake(a), wait(40 * time.Second), purge, remove(b), wait(time.Minute), purge,
 	}
@@ -165,7 +178,7 @@ func script(all *[]*session, now func() time.Time) []step {
 // seen at once, seen after a restart, and seen at every later step.
 func TestEveryWriteFails(t *testing.T) {
 	writes := runScript(t, 0, false)
-	if writes < 14 {
+	if writes < 15 {
 		t.Fatalf("the script makes only %d writes", writes)
 	}
 	step := int64(1)
@@ -192,6 +205,7 @@ func runScript(t *testing.T, failAt int64, persist bool) (writes int64) {
 	var all []*session
 	world := model{clients: map[onem2m.KmID]modelClient{}}
 	failures := 0
+	holders := []*holder{newHolder(t, m, inCSE), newHolder(t, m, other)}
 	for _, step := range script(&all, m.clock) {
 		for {
 			err := step.do(m)
@@ -225,6 +239,11 @@ func runScript(t *testing.T, failAt int64, persist bool) (writes int64) {
 		}
 		if err := world.check(m, all); err != nil {
 			t.Fatalf("after %s: %v", step.name, err)
+		}
+		for _, h := range holders {
+			if err := h.check(m, all); err != nil {
+				t.Fatalf("after %s: %v", step.name, err)
+			}
 		}
 	}
 	m.reopen(nil)
