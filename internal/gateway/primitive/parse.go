@@ -39,7 +39,10 @@ func Parse(b []byte) (*Value, error) {
 	if len(b) > MaxSize {
 		return nil, fmt.Errorf("%w: more than %d octets", ErrSyntax, MaxSize)
 	}
-	p := parser{s: string(b)} // the one copy; strings without escapes are parts of it
+	p := parser{
+		s:       string(b), // the one copy; strings without escapes are parts of it
+		members: make([]member, 0, 24),
+	}
 	v := p.value(0)
 	p.space()
 	if p.err == nil && p.i < len(p.s) {
@@ -59,8 +62,7 @@ type parser struct {
 	err   error
 
 	room    []Value  // unused ones, made many at a time
-	members []member // those of the objects that are open, innermost last
-	elems   []*Value // the same for arrays
+	members []member // those of the objects and arrays that are open, innermost last
 }
 
 func (p *parser) fail(what string) {
@@ -96,7 +98,7 @@ func (p *parser) new(kind Kind) *Value {
 		p.fail("too many values")
 	}
 	if len(p.room) == 0 {
-		p.room = make([]Value, min(max(p.count, 16), 512))
+		p.room = make([]Value, min(max(p.count, 12), 512))
 	}
 	v := &p.room[0]
 	p.room = p.room[1:]
@@ -156,9 +158,9 @@ func (p *parser) array(depth int) *Value {
 	if p.next(']') {
 		return v
 	}
-	base := len(p.elems)
+	base := len(p.members)
 	for p.err == nil {
-		p.elems = append(p.elems, p.value(depth))
+		p.members = append(p.members, member{value: p.value(depth)})
 		if p.next(',') {
 			continue
 		}
@@ -167,8 +169,7 @@ func (p *parser) array(depth int) *Value {
 		}
 		break
 	}
-	v.elems = append([]*Value(nil), p.elems[base:]...)
-	p.elems = p.elems[:base]
+	v.members = p.take(base)
 	return v
 }
 
@@ -193,10 +194,16 @@ func (p *parser) object(depth int) *Value {
 		}
 		break
 	}
-	v.members = append([]member(nil), p.members[base:]...)
-	p.members = p.members[:base]
+	v.members = p.take(base)
 	p.unique(v.members)
 	return v
+}
+
+// take returns the members from base on, and closes what they are of.
+func (p *parser) take(base int) []member {
+	members := append([]member(nil), p.members[base:]...)
+	p.members = p.members[:base]
+	return members
 }
 
 // name reads a member's name. Control characters are no part of any name, and

@@ -23,11 +23,12 @@ const (
 // A Value is one JSON value. Values come from Parse or from the constructors;
 // the zero Value and a nil one are null. Reading a Value concurrently is fine.
 type Value struct {
-	kind    Kind
-	truth   bool
-	text    string   // a string's content, or a number as it was written
-	elems   []*Value // an array's
-	members []member // an object's, in the order written; names differ by sameName
+	kind  Kind
+	truth bool
+	text  string // a string's content, or a number as it was written
+	// members are an object's, in the order written, no two of which have the
+	// sameName, or an array's elements, whose names are not used.
+	members []member
 }
 
 type member struct {
@@ -51,7 +52,16 @@ func Number(n int64) *Value {
 func Bool(b bool) *Value { return &Value{kind: KindBool, truth: b} }
 
 // Array returns an array of the given values.
-func Array(elems ...*Value) *Value { return &Value{kind: KindArray, elems: elems} }
+func Array(elems ...*Value) *Value {
+	v := &Value{kind: KindArray}
+	for _, e := range elems {
+		if e == nil {
+			e = &Value{}
+		}
+		v.members = append(v.members, member{value: e})
+	}
+	return v
+}
 
 // Object returns an object without members; see Set.
 func Object() *Value { return &Value{kind: KindObject} }
@@ -67,7 +77,7 @@ func (v *Value) Kind() Kind {
 // Get returns the member of exactly that name, or nil when v has none or is no
 // object.
 func (v *Value) Get(name string) *Value {
-	if v == nil {
+	if v.Kind() != KindObject {
 		return nil
 	}
 	for i := range v.members {
@@ -82,7 +92,7 @@ func (v *Value) Get(name string) *Value {
 // and its name as written: what a reader that ignores case takes for name.
 // There is at most one such member. written is "" when there is none.
 func (v *Value) Find(name string) (written string, value *Value) {
-	if v == nil {
+	if v.Kind() != KindObject {
 		return "", nil
 	}
 	if i := v.index(name); i >= 0 {
@@ -99,7 +109,7 @@ func (v *Value) index(name string) int {
 // other kind.
 func (v *Value) Members() iter.Seq2[string, *Value] {
 	return func(yield func(string, *Value) bool) {
-		if v == nil {
+		if v.Kind() != KindObject {
 			return
 		}
 		for _, m := range v.members {
@@ -110,21 +120,41 @@ func (v *Value) Members() iter.Seq2[string, *Value] {
 	}
 }
 
+// Objects yields every object in v, v itself first when it is one.
+func (v *Value) Objects() iter.Seq[*Value] {
+	return func(yield func(*Value) bool) { v.objects(yield) }
+}
+
+func (v *Value) objects(yield func(*Value) bool) bool {
+	if v == nil || v.kind == KindObject && !yield(v) {
+		return v == nil
+	}
+	for _, m := range v.members {
+		if !m.value.objects(yield) {
+			return false
+		}
+	}
+	return true
+}
+
 // Len returns the number of members of an object or of elements of an array.
 func (v *Value) Len() int {
 	if v == nil {
 		return 0
 	}
-	return len(v.members) + len(v.elems)
+	return len(v.members)
 }
 
-// Elems returns an array's elements, nil for any other kind. The slice is the
-// Value's own.
+// Elems returns an array's elements in a new slice, nil for any other kind.
 func (v *Value) Elems() []*Value {
-	if v == nil {
+	if v.Kind() != KindArray {
 		return nil
 	}
-	return v.elems
+	elems := make([]*Value, len(v.members))
+	for i, m := range v.members {
+		elems[i] = m.value
+	}
+	return elems
 }
 
 // Str returns a string's content.
@@ -191,11 +221,11 @@ func (v *Value) Append(b []byte) []byte {
 		return appendString(b, v.text)
 	case KindArray:
 		b = append(b, '[')
-		for i, e := range v.elems {
+		for i, m := range v.members {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = e.Append(b)
+			b = m.value.Append(b)
 		}
 		return append(b, ']')
 	case KindObject:
