@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/onem2m-maf/maf/tlspsk/internal/suite"
@@ -71,20 +72,52 @@ func FuzzClientStream(f *testing.F) {
 func FuzzServerDatagrams(f *testing.F) {
 	fuzzSeeds(f, true)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		d := newDatagram(serverConfig(), false, func([]byte) error { return nil })
-		d.local, d.release = &net.UDPAddr{}, func() error { return nil }
-		d.setRemote(&net.UDPAddr{})
-		for len(b) >= 2 {
-			n := min(int(b[0])<<8|int(b[1]), len(b)-2)
-			d.deliver(b[2:2+n], netip.AddrPort{})
-			b = b[2+n:]
-		}
-		time.AfterFunc(time.Millisecond, d.abort)
-		c := newConn(d, serverConfig(), false)
-		if c.Handshake() == nil {
-			t.Fatal("a session out of thin air")
-		}
-		c.Close()
+		synctest.Test(t, func(t *testing.T) { handshakeWithDatagrams(t, b, false) })
+	})
+}
+
+func handshakeWithDatagrams(t *testing.T, b []byte, isClient bool) {
+	config := serverConfig()
+	if isClient {
+		config = clientConfig()
+	}
+	d := newDatagram(config, isClient, func([]byte) error { return nil })
+	d.local, d.release = &net.UDPAddr{}, func() error { return nil }
+	d.setRemote(&net.UDPAddr{})
+	for len(b) >= 2 {
+		n := min(int(b[0])<<8|int(b[1]), len(b)-2)
+		d.deliver(b[2:2+n], netip.AddrPort{})
+		b = b[2+n:]
+	}
+	time.AfterFunc(time.Millisecond, d.abort)
+	c := newConn(d, config, isClient)
+	if c.Handshake() == nil {
+		t.Fatal("a session out of thin air")
+	}
+	c.Close()
+}
+
+// FuzzClientDatagrams: the same for what a server sends.
+func FuzzClientDatagrams(f *testing.F) {
+	for _, m := range []struct {
+		typ  wire.MessageType
+		body []byte
+	}{
+		{wire.TypeHelloVerifyRequest, (&wire.HelloVerifyRequest{Version: wire.VersionDTLS10, Cookie: []byte("cookie")}).Append(nil)},
+		{wire.TypeServerHello, (&wire.ServerHello{Version: VersionDTLS12, Random: make([]byte, 32), CipherSuite: TLS_PSK_WITH_AES_128_CCM_8}).Marshal()},
+	} {
+		var seed []byte
+		w := datagramWriter{mtu: defaultMTU, limit: wire.MaxPlaintext, send: func(b []byte) error {
+			seed = append(append(seed, byte(len(b)>>8), byte(len(b))), b...)
+			return nil
+		}}
+		w.add(flightItem{typ: wire.Handshake, msg: wire.FragmentHeader{Type: m.typ, Length: len(m.body), Octets: len(m.body)}, body: m.body})
+		w.add(flightItem{typ: wire.Handshake, msg: wire.FragmentHeader{Type: wire.TypeServerHelloDone, MessageSeq: 1}})
+		w.sendFlight()
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		synctest.Test(t, func(t *testing.T) { handshakeWithDatagrams(t, b, true) })
 	})
 }
 
