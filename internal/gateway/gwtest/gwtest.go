@@ -101,6 +101,13 @@ func (s *Site) Unnamed(name string) *saef.Device {
 	return s.device(name, client{})
 }
 
+// Device returns a new device whose associations are like a: of the same KmID,
+// which is to be used once, and AE-ID or CSE-ID.
+func (s *Site) Device(a saef.Association) *saef.Device {
+	s.t.Helper()
+	return s.device(a.KmID.Relative, client{aeID: a.AEID, cseID: a.CSEID})
+}
+
 func (s *Site) device(name string, c client) *saef.Device {
 	s.t.Helper()
 	id, err := onem2m.ParseKmID(name + "@" + FQDN.String())

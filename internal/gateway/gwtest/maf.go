@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -131,6 +133,7 @@ func (m *maf) serveKeys(t testing.TB, ca *pki.Authority) string {
 	}
 	server := &http.Server{
 		Handler:   http.HandlerFunc(m.serveKey),
+		ErrorLog:  log.New(io.Discard, "", 0), // of connections that a test's end cuts
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{*cert}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert},
 	}
 	var done sync.WaitGroup
