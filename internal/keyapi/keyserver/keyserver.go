@@ -1,5 +1,6 @@
 // Package keyserver is the MAF's key API: Entity Bs get the Kc that were issued
-// for them, over HTTPS with certificates on both sides.
+// for them, and are told when to forget one, over HTTPS with certificates on both
+// sides.
 //
 // # What an asker learns
 //
@@ -61,10 +62,13 @@ func TLSConfig(cert *tls.Certificate, clientCAs *x509.CertPool) *tls.Config {
 }
 
 // NewServer returns an HTTP server for the key API with its bounds set. Serve
-// it with ServeTLS(listener, "", ""); config is what TLSConfig returned.
+// it with ServeTLS(listener, "", ""); config is what TLSConfig returned. Lines of
+// log at level Warn and above are about what failed; strangers can cause them, so
+// the log's owner does well to limit them.
 func NewServer(config *tls.Config, keys Releaser, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           NewHandler(keys, log),
+	quit, cancel := context.WithCancel(context.Background())
+	server := &http.Server{
+		Handler:           &handler{keys, log, quit},
 		TLSConfig:         config,
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
@@ -73,19 +77,22 @@ func NewServer(config *tls.Config, keys Releaser, log *slog.Logger) *http.Server
 		MaxHeaderBytes:    maxHeader,
 		// Failed handshakes: an Entity B whose certificate is not trusted shows
 		// here and nowhere else.
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelInfo),
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+	server.RegisterOnShutdown(cancel)
+	return server
 }
 
 // NewHandler returns the key API itself. It serves only requests that came with
 // a verified client certificate; NewServer sees to that.
 func NewHandler(keys Releaser, log *slog.Logger) http.Handler {
-	return &handler{keys, log}
+	return &handler{keys, log, context.Background()}
 }
 
 type handler struct {
 	keys Releaser
 	log  *slog.Logger
+	quit context.Context // ends when the server shuts down
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -107,6 +114,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.ContentLength != 0: // -1 when chunked
 		header.Set("Connection", "close") // rather than read what it is
 		problem(w, http.StatusBadRequest, "a request has no body")
+	case r.URL.EscapedPath() == keyapi.RevocationsPath:
+		h.revocations(w, r, idB)
 	default:
 		h.release(w, r, idB)
 	}
@@ -128,7 +137,7 @@ func (h *handler) release(w http.ResponseWriter, r *http.Request, idB onem2m.CSE
 	log := h.log.With("remote", r.RemoteAddr, "IdB", idB)
 	id, ok := keyapi.ParsePath(r.URL.EscapedPath())
 	if !ok {
-		log.Info("key API: no key", "reason", "the path names no KcId")
+		log.Warn("key API: no key", "reason", "the path names no KcId")
 		notFound(w)
 		return
 	}
@@ -139,7 +148,7 @@ func (h *handler) release(w http.ResponseWriter, r *http.Request, idB onem2m.CSE
 	defer released.Kc.Wipe()
 	switch {
 	case errors.Is(err, authority.ErrNotFound):
-		log.Info("key API: no key", "reason", err)
+		log.Warn("key API: no key", "reason", err)
 		notFound(w)
 		return
 	case err != nil:
@@ -147,7 +156,7 @@ func (h *handler) release(w http.ResponseWriter, r *http.Request, idB onem2m.CSE
 		unavailable(w)
 		return
 	case released.Lifetime < time.Second: // 0 in whole seconds: no longer a lifetime
-		log.Info("key API: no key", "reason", "it expires within a second")
+		log.Warn("key API: no key", "reason", "it expires within a second")
 		notFound(w)
 		return
 	}

@@ -42,6 +42,8 @@ type document struct {
 }
 
 type schema struct {
+	Ref        string            `yaml:"$ref"`
+	Items      *schema           `yaml:"items"`
 	Type       string            `yaml:"type"`
 	Required   []string          `yaml:"required"`
 	Properties map[string]schema `yaml:"properties"`
@@ -52,10 +54,24 @@ type schema struct {
 	Examples   []any             `yaml:"examples"`
 }
 
-// check says what is wrong with a JSON value under s. It is stricter than the
+// check says what is wrong with a JSON value under a schema. It is stricter than the
 // document: a member that is not written down is wrong.
-func (s schema) check(value any) error {
+func (doc document) check(s schema, value any) error {
+	if ref, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
+		if s, ok = doc.Components.Schemas[ref]; !ok {
+			return fmt.Errorf("%s is not in the document", ref)
+		}
+	}
 	switch v := value.(type) {
+	case []any:
+		if s.Type != "array" || s.Items == nil {
+			return fmt.Errorf("an array where the document has %s", s.Type)
+		}
+		for _, item := range v {
+			if err := doc.check(*s.Items, item); err != nil {
+				return err
+			}
+		}
 	case map[string]any:
 		if s.Type != "object" {
 			return fmt.Errorf("an object where the document has %s", s.Type)
@@ -73,7 +89,7 @@ func (s schema) check(value any) error {
 			if !ok {
 				return fmt.Errorf("%s is not in the document", name)
 			}
-			if err := property.check(member); err != nil {
+			if err := doc.check(property, member); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
@@ -101,7 +117,7 @@ func readDocument(t *testing.T) document {
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Paths) != 1 {
+	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || len(doc.Paths) != 2 {
 		t.Fatalf("not the document this test knows: %+v", doc)
 	}
 	return doc
@@ -112,14 +128,11 @@ func readDocument(t *testing.T) document {
 // come, and every one as described.
 func TestOpenAPI(t *testing.T) {
 	doc := readDocument(t)
-	path, ok := doc.Paths["/v1/keys/{MAF-FQDN}/{RelativeKcId}"]
-	if !ok {
-		t.Fatal("the path of a key is not in the document")
-	}
 	w := newWorld(t)
 	entityB := w.client(t, w.ca.issue(t, named("in-cse.sp.example.com")))
 	nobody := w.client(t, w.ca.issue(t, named()))
 
+	members := make(map[string]bool)
 	var answers []answerOf
 	ask := func(got answerOf, err error) {
 		if err != nil {
@@ -133,8 +146,53 @@ func TestOpenAPI(t *testing.T) {
 	ask(w.ask(t, entityB, "PUT", keyapi.Path(keyID("1")), ""))
 	ask(w.ask(t, entityB, "GET", keyapi.Path(keyID("1")), "body"))
 	ask(w.ask(t, nobody, "GET", keyapi.Path(keyID("1")), ""))
+	doc.checkAnswers(t, "/v1/keys/{MAF-FQDN}/{RelativeKcId}", answers, members)
 
-	members := make(map[string]bool)
+	answers = nil
+	for _, after := range []int64{-1, someRevoked, startOver, storeFails} {
+		ask(w.ask(t, entityB, "GET", keyapi.RevocationsQuery(after), ""))
+	}
+	ask(w.ask(t, entityB, "PUT", keyapi.RevocationsPath, ""))
+	ask(w.ask(t, entityB, "GET", keyapi.RevocationsPath+"?after=x", ""))
+	ask(w.ask(t, nobody, "GET", keyapi.RevocationsPath, ""))
+	doc.checkAnswers(t, keyapi.RevocationsPath, answers, members)
+
+	for ref, s := range doc.Components.Schemas {
+		for name, property := range s.Properties {
+			if !members[name] {
+				t.Errorf("%s.%s is documented but never came", ref, name)
+			}
+			for _, example := range property.Examples {
+				if err := doc.check(property, example); err != nil {
+					t.Errorf("%s.%s: its example: %v", ref, name, err)
+				}
+			}
+		}
+	}
+}
+
+// note notes the names of all members of a JSON value.
+func note(members map[string]bool, value any) {
+	switch v := value.(type) {
+	case []any:
+		for _, item := range v {
+			note(members, item)
+		}
+	case map[string]any:
+		for name, member := range v {
+			members[name] = true
+			note(members, member)
+		}
+	}
+}
+
+// checkAnswers holds all answers of one path against the document, and notes
+// their members.
+func (doc document) checkAnswers(t *testing.T, name string, answers []answerOf, members map[string]bool) {
+	path, ok := doc.Paths[name]
+	if !ok {
+		t.Fatalf("%s is not in the document", name)
+	}
 	for _, got := range answers {
 		status := strconv.Itoa(got.status)
 		described, ok := path.Get.Responses[status]
@@ -146,7 +204,7 @@ func TestOpenAPI(t *testing.T) {
 			if ref, ok := strings.CutPrefix(header.Ref, "#/components/headers/"); ok {
 				header.Schema = doc.Components.Headers[ref].Schema
 			}
-			if err := header.Schema.check(got.header.Get(name)); err != nil {
+			if err := doc.check(header.Schema, got.header.Get(name)); err != nil {
 				t.Errorf("%s: header %s: %v", status, name, err)
 			}
 		}
@@ -164,28 +222,14 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("%s: %v", status, err)
 			continue
 		}
-		if err := doc.Components.Schemas[ref].check(body); err != nil {
+		if err := doc.check(doc.Components.Schemas[ref], body); err != nil {
 			t.Errorf("%s: %v in %v", status, err, body)
 		}
-		for name := range body {
-			members[name] = true
-		}
+		note(members, body)
 	}
 	for status := range path.Get.Responses {
 		if !slices.ContainsFunc(answers, func(got answerOf) bool { return strconv.Itoa(got.status) == status }) {
 			t.Errorf("%s is documented but never came", status)
-		}
-	}
-	for ref, s := range doc.Components.Schemas {
-		for name, property := range s.Properties {
-			if !members[name] {
-				t.Errorf("%s.%s is documented but never came", ref, name)
-			}
-			for _, example := range property.Examples {
-				if err := property.check(example); err != nil {
-					t.Errorf("%s.%s: its example: %v", ref, name, err)
-				}
-			}
 		}
 	}
 }
