@@ -20,9 +20,9 @@ package adminapi
 import (
 	"encoding/base64"
 	"fmt"
-	"strings"
 	"time"
 
+	"github.com/onem2m-maf/maf/internal/configfile"
 	"github.com/onem2m-maf/maf/internal/secret"
 	"github.com/onem2m-maf/maf/onem2m"
 )
@@ -145,16 +145,7 @@ type Duration time.Duration
 
 // String is time.Duration's, less the zero parts at its end: "24h", not
 // "24h0m0s".
-func (d Duration) String() string {
-	s := time.Duration(d).String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
+func (d Duration) String() string { return configfile.Short(time.Duration(d)) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }

@@ -13,7 +13,7 @@ const module = "github.com/onem2m-maf/maf"
 // within a level, to packages listed earlier on the same line.
 var levels = []string{
 	0: "internal/secret internal/wholefile internal/version internal/harden onem2m",
-	1: "tlspsk/internal/wire tlspsk/internal/suite tlspsk internal/kdf internal/seal",
+	1: "tlspsk/internal/wire tlspsk/internal/suite tlspsk internal/kdf internal/seal internal/configfile",
 	2: "internal/store internal/admission",
 	3: "internal/authority",
 	4: "internal/store/storetest internal/store/sqlstore internal/pki " +

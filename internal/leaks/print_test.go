@@ -20,6 +20,7 @@ import (
 	"github.com/onem2m-maf/maf/internal/adminapi"
 	"github.com/onem2m-maf/maf/internal/adminapi/adminserver"
 	"github.com/onem2m-maf/maf/internal/authority"
+	"github.com/onem2m-maf/maf/internal/configfile"
 	"github.com/onem2m-maf/maf/internal/keyapi"
 	"github.com/onem2m-maf/maf/internal/keyapi/keyclient"
 	"github.com/onem2m-maf/maf/internal/mafd"
@@ -203,8 +204,8 @@ func specimens(t *testing.T, secrets *finder) map[string]specimen {
 		"saef.Key":                      {value: saef.Key{Kc: key}},
 		"saef.Association":              {value: saef.Association{}},
 		"saef.HandshakeStats":           {value: saef.HandshakeStats{}},
-		"internal/mafd.Problem":         {value: mafd.Problem{}},
-		"internal/mafd.ConfigError":     {value: &mafd.ConfigError{}},
+		"internal/configfile.Problem":   {value: configfile.Problem{}},
+		"internal/configfile.Error":     {value: &configfile.Error{}},
 		"internal/mafd.Config":          {value: mafd.Defaults()},
 		"internal/mafd.AdminConfig":     {value: mafd.Defaults().Admin},
 		"internal/mafd.HandshakeConfig": {value: mafd.Defaults().Handshake},

@@ -1,12 +1,15 @@
 package mafd
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/adminapi"
+	"github.com/onem2m-maf/maf/internal/authority"
+	"github.com/onem2m-maf/maf/internal/configfile"
 	"github.com/onem2m-maf/maf/onem2m"
 )
 
@@ -105,34 +108,67 @@ func (c *Config) socket() string {
 	return filepath.Join(c.State, adminapi.SocketName)
 }
 
+// LoadFile reads the configuration file at path over c. Relative paths in it
+// are relative to its folder. Call Validate afterwards.
+func (c *Config) LoadFile(path string) error { return c.spec().ReadFile(path) }
+
+// Validate checks c as a whole. file, for messages, may be empty.
+func (c *Config) Validate(file string) error { return configfile.Check(file, c.problems()) }
+
+func (c *Config) spec() configfile.Spec {
+	return configfile.Spec{
+		Program:  "mafd",
+		Manual:   "docs/mafd.toml",
+		Settings: c.settings(),
+		Whole: func() []configfile.Problem {
+			if c.State == "" { // the caller's to fill in, and to check then
+				return nil
+			}
+			return c.problems()
+		},
+	}
+}
+
+// lifetime reads a lifetime of Kc: what it lets through, the authority takes.
+func lifetime(p *time.Duration) configfile.Setter {
+	set := configfile.Duration(p, authority.MinLifetime, authority.MaxLifetime)
+	return func(value any, dir string) error {
+		err := set(value, dir)
+		if err == nil && *p%time.Second != 0 {
+			err = fmt.Errorf("must be in whole seconds, not %s", configfile.Short(*p))
+		}
+		return err
+	}
+}
+
 // settings names every key of the configuration file, with the function that
 // reads its value into c.
-func (c *Config) settings() map[string]setter {
+func (c *Config) settings() map[string]configfile.Setter {
 	h, k := &c.Handshake, &c.Keys
-	return map[string]setter{
-		"state":            pathVar(&c.State),
-		"fqdns":            fqdnsVar(&c.FQDNs),
-		"handshake.tls":    addressesVar(&h.TLS),
-		"handshake.dtls":   addressesVar(&h.DTLS),
-		"handshake.suites": suitesVar(&h.Suites),
-		"handshake.require_extended_master_secret": boolVar(&h.RequireExtendedMasterSecret),
-		"handshake.timeout":                        durationVar(&h.Timeout, time.Second, 10*time.Minute),
-		"handshake.idle_timeout":                   durationVar(&h.IdleTimeout, time.Second, time.Hour),
-		"handshake.max_concurrent":                 intVar(&h.MaxConcurrent, 1, 10_000_000),
-		"handshake.max_per_source":                 intVar(&h.MaxPerSource, 0, 10_000_000),
-		"handshake.failure_burst":                  intVar(&h.FailureBurst, 0, 10_000_000),
-		"handshake.failures_per_second":            intVar(&h.FailuresPerSecond, 1, 1_000_000),
-		"handshake.shutdown_grace":                 durationVar(&h.ShutdownGrace, 0, 10*time.Minute),
-		"keys.default_lifetime":                    lifetimeVar(&k.DefaultLifetime),
-		"keys.min_lifetime":                        lifetimeVar(&k.MinLifetime),
-		"keys.max_lifetime":                        lifetimeVar(&k.MaxLifetime),
-		"keyapi.listen":                            addressesVar(&c.KeyAPI.Listen),
-		"keyapi.certificate":                       pathVar(&c.KeyAPI.Certificate),
-		"keyapi.key":                               pathVar(&c.KeyAPI.Key),
-		"keyapi.client_ca":                         pathVar(&c.KeyAPI.ClientCA),
-		"admin.socket":                             pathVar(&c.Admin.Socket),
-		"log.level":                                levelVar(&c.Log.Level),
-		"log.format":                               choiceVar(&c.Log.Format, "text", "json"),
+	return map[string]configfile.Setter{
+		"state":            configfile.Path(&c.State),
+		"fqdns":            configfile.FQDNs(&c.FQDNs),
+		"handshake.tls":    configfile.Addresses(&h.TLS),
+		"handshake.dtls":   configfile.Addresses(&h.DTLS),
+		"handshake.suites": configfile.Suites(&h.Suites),
+		"handshake.require_extended_master_secret": configfile.Bool(&h.RequireExtendedMasterSecret),
+		"handshake.timeout":                        configfile.Duration(&h.Timeout, time.Second, 10*time.Minute),
+		"handshake.idle_timeout":                   configfile.Duration(&h.IdleTimeout, time.Second, time.Hour),
+		"handshake.max_concurrent":                 configfile.Int(&h.MaxConcurrent, 1, 10_000_000),
+		"handshake.max_per_source":                 configfile.Int(&h.MaxPerSource, 0, 10_000_000),
+		"handshake.failure_burst":                  configfile.Int(&h.FailureBurst, 0, 10_000_000),
+		"handshake.failures_per_second":            configfile.Int(&h.FailuresPerSecond, 1, 1_000_000),
+		"handshake.shutdown_grace":                 configfile.Duration(&h.ShutdownGrace, 0, 10*time.Minute),
+		"keys.default_lifetime":                    lifetime(&k.DefaultLifetime),
+		"keys.min_lifetime":                        lifetime(&k.MinLifetime),
+		"keys.max_lifetime":                        lifetime(&k.MaxLifetime),
+		"keyapi.listen":                            configfile.Addresses(&c.KeyAPI.Listen),
+		"keyapi.certificate":                       configfile.Path(&c.KeyAPI.Certificate),
+		"keyapi.key":                               configfile.Path(&c.KeyAPI.Key),
+		"keyapi.client_ca":                         configfile.Path(&c.KeyAPI.ClientCA),
+		"admin.socket":                             configfile.Path(&c.Admin.Socket),
+		"log.level":                                configfile.Level(&c.Log.Level),
+		"log.format":                               configfile.Choice(&c.Log.Format, "text", "json"),
 	}
 }
 
@@ -142,9 +178,9 @@ const maxSocketPath = 103
 
 // problems returns what is wrong with c as a whole: each setting may be fine
 // by itself.
-func (c *Config) problems() []Problem {
-	var all []Problem
-	report := func(key, text string) { all = append(all, Problem{Key: key, Text: text}) }
+func (c *Config) problems() []configfile.Problem {
+	var all []configfile.Problem
+	report := func(key, text string) { all = append(all, configfile.Problem{Key: key, Text: text}) }
 
 	if len(c.FQDNs) == 0 {
 		report("fqdns", `is empty; name at least one MAF-FQDN, such as ["maf.example.com"]`)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onem2m-maf/maf/internal/configfile"
 	"github.com/onem2m-maf/maf/onem2m"
 )
 
@@ -26,7 +27,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shown := keyLines(text)
+	shown := configfile.Shown(text)
 	for key := range c.settings() {
 		if shown[key] == 0 {
 			t.Errorf("docs/mafd.toml does not show %s", key)
@@ -46,7 +47,7 @@ func TestExample(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	c := Defaults()
-	problems := c.parse([]byte(`
+	problems := c.spec().Parse([]byte(`
 state = "keys"
 fqdns = ["MAF.example.com"]
 handshake.dtls = []
@@ -61,7 +62,7 @@ listen = ["[::1]:0"]
 		t.Fatalf("problems: %+v", problems)
 	}
 	c = Defaults()
-	problems = c.parse([]byte(`
+	problems = c.spec().Parse([]byte(`
 state = "keys"
 fqdns = ["MAF.example.com"]
 handshake = { dtls = [], timeout = "1m30s", max_concurrent = 7, require_extended_master_secret = true }
@@ -164,7 +165,7 @@ func TestProblems(t *testing.T) {
 
 func TestConfigFileTooLarge(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.toml")
-	if err := os.WriteFile(path, make([]byte, maxConfigSize+1), 0o600); err != nil {
+	if err := os.WriteFile(path, make([]byte, 1<<20+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c := Defaults()
@@ -183,7 +184,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte("[[handshake]]\n\"a.b\" = 1\n\"\" = 2\n'' . x = 3"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c := Defaults()
-		problems := c.parse(data, "/")
+		problems := c.spec().Parse(data, "/")
 		for _, p := range problems {
 			if p.Text == "" {
 				t.Errorf("a problem without words: %+v", p)

@@ -1,4 +1,7 @@
-package mafd
+// Package configfile reads the configuration files of the programs: TOML, in
+// which each key has a setter, so that an unknown key is an error, and every
+// problem is told with its line and what to do.
+package configfile
 
 import (
 	"cmp"
@@ -15,9 +18,9 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// maxConfigSize bounds what is read as a configuration: a wrong -config, such
-// as /dev/zero, ends with a message and not with memory.
-const maxConfigSize = 1 << 20
+// maxSize bounds what is read as a configuration: a wrong -config, such as
+// /dev/zero, ends with a message and not with memory.
+const maxSize = 1 << 20
 
 // A Problem is one thing wrong with a configuration.
 type Problem struct {
@@ -26,14 +29,14 @@ type Problem struct {
 	Text string // what is wrong and what to do
 }
 
-// ConfigError is everything wrong with a configuration, in order of line.
-type ConfigError struct {
+// Error is everything wrong with a configuration, in order of line.
+type Error struct {
 	File     string // "" when there is none
 	Problems []Problem
 }
 
 // Error returns one problem per line, the way compilers do.
-func (e *ConfigError) Error() string {
+func (e *Error) Error() string {
 	var b strings.Builder
 	for i, p := range e.Problems {
 		if i > 0 {
@@ -53,56 +56,63 @@ func (e *ConfigError) Error() string {
 	return b.String()
 }
 
-// LoadFile reads the configuration file at path over c. Relative paths in it
-// are relative to its folder. Call Validate afterwards.
-func (c *Config) LoadFile(path string) error {
+// Check returns an *Error of the problems, nil when there are none.
+func Check(file string, problems []Problem) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	return &Error{file, problems}
+}
+
+// A Spec is what one program's configuration file may hold.
+type Spec struct {
+	Program string // for messages, such as "mafd"
+	Manual  string // where every key is described, such as "docs/mafd.toml"
+	// Settings names every key, with what reads its value.
+	Settings map[string]Setter
+	// Whole, when not nil, says what is wrong with the configuration as a whole.
+	// It is asked when each setting is sound by itself, since only here are line
+	// numbers known.
+	Whole func() []Problem
+}
+
+// ReadFile reads the file at path. Relative paths in it are relative to its
+// folder. What is wrong with its text is an *Error.
+func (s Spec) ReadFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
 		return err
 	}
 	problems := []Problem{{Text: "is larger than 1 MiB; is it the right file?"}}
-	if len(data) <= maxConfigSize {
-		problems = c.parse(data, filepath.Dir(path))
+	if len(data) <= maxSize {
+		problems = s.Parse(data, filepath.Dir(path))
 	}
-	if len(problems) > 0 {
-		return &ConfigError{path, problems}
-	}
-	return nil
+	return Check(path, problems)
 }
 
-// Validate checks c as a whole. file, for messages, may be empty.
-func (c *Config) Validate(file string) error {
-	if problems := c.problems(); len(problems) > 0 {
-		return &ConfigError{file, problems}
-	}
-	return nil
-}
-
-// parse reads a configuration text over c and returns all that is wrong with
-// it. When the text is sound it goes on to check c as a whole, since only here
-// are line numbers known.
-func (c *Config) parse(data []byte, dir string) []Problem {
+// Parse reads a text, in which relative paths start at dir, and returns all
+// that is wrong with it.
+func (s Spec) Parse(data []byte, dir string) []Problem {
 	var tree map[string]any
 	if err := toml.Unmarshal(data, &tree); err != nil {
 		return []Problem{syntaxProblem(err)}
 	}
 	var problems []Problem
-	settings := c.settings()
-	for key, value := range flatten(tree, settings) {
-		set, ok := settings[key]
+	for key, value := range flatten(tree, s.Settings) {
+		set, ok := s.Settings[key]
 		if !ok {
-			problems = append(problems, Problem{Key: key, Text: unknownKey(key, slices.Collect(maps.Keys(settings)))})
+			problems = append(problems, Problem{Key: key, Text: s.unknownKey(key)})
 		} else if err := set(value, dir); err != nil {
 			problems = append(problems, Problem{Key: key, Text: err.Error()})
 		}
 	}
-	if len(problems) == 0 && c.State != "" { // an unset state folder is the caller's to fill in
-		problems = c.problems()
+	if len(problems) == 0 && s.Whole != nil {
+		problems = s.Whole()
 	}
 	lines := keyLines(data)
 	for i := range problems {
@@ -113,6 +123,10 @@ func (c *Config) parse(data []byte, dir string) []Problem {
 	})
 	return problems
 }
+
+// Shown returns the keys and tables that stand in a text, which must be valid
+// TOML, with the line where each first appears.
+func Shown(data []byte) map[string]int { return keyLines(data) }
 
 func syntaxProblem(err error) Problem {
 	var at *toml.DecodeError
@@ -125,7 +139,7 @@ func syntaxProblem(err error) Problem {
 
 // flatten turns nested tables into dotted keys. A table that no setting lies
 // in stays one entry, so that an unknown table is one problem and not many.
-func flatten(tree map[string]any, settings map[string]setter) map[string]any {
+func flatten(tree map[string]any, settings map[string]Setter) map[string]any {
 	flat := make(map[string]any)
 	var walk func(prefix string, table map[string]any)
 	walk = func(prefix string, table map[string]any) {
@@ -142,7 +156,7 @@ func flatten(tree map[string]any, settings map[string]setter) map[string]any {
 	return flat
 }
 
-func hasPrefix(settings map[string]setter, prefix string) bool {
+func hasPrefix(settings map[string]Setter, prefix string) bool {
 	for key := range settings {
 		if strings.HasPrefix(key, prefix) {
 			return true
@@ -152,8 +166,8 @@ func hasPrefix(settings map[string]setter, prefix string) bool {
 }
 
 // unknownKey says what to write instead of key.
-func unknownKey(key string, known []string) string {
-	slices.Sort(known)
+func (s Spec) unknownKey(key string) string {
+	known := slices.Sorted(maps.Keys(s.Settings))
 	best, bestDistance := "", len(key)
 	for _, k := range known {
 		// The last part alone also counts: a key in the wrong table.
@@ -163,9 +177,9 @@ func unknownKey(key string, known []string) string {
 		}
 	}
 	if bestDistance > max(2, len(key)/3) {
-		return "is not a key that mafd knows; docs/mafd.toml lists them all"
+		return "is not a key that " + s.Program + " knows; " + s.Manual + " lists them all"
 	}
-	return "is not a key that mafd knows; did you mean " + best + "?"
+	return "is not a key that " + s.Program + " knows; did you mean " + best + "?"
 }
 
 func lastPart(key string) string { return key[strings.LastIndexByte(key, '.')+1:] }

@@ -1,4 +1,4 @@
-package mafd
+package configfile
 
 import (
 	"errors"
@@ -11,18 +11,17 @@ import (
 	"strings"
 	"time"
 
-	"github.com/onem2m-maf/maf/internal/adminapi"
-	"github.com/onem2m-maf/maf/internal/authority"
 	"github.com/onem2m-maf/maf/onem2m"
 	"github.com/onem2m-maf/maf/tlspsk"
 )
 
-// A setter reads one value of the configuration file. Its error follows the
+// A Setter reads one value of the configuration file. Its error follows the
 // key's name in a message, so it starts with "must" or "holds". dir is the
 // file's folder.
-type setter func(value any, dir string) error
+type Setter func(value any, dir string) error
 
-func stringVar(read func(s, dir string) error) setter {
+// Text reads a text by a function of its own.
+func Text(read func(s, dir string) error) Setter {
 	return func(value any, dir string) error {
 		s, ok := value.(string)
 		if !ok {
@@ -32,8 +31,9 @@ func stringVar(read func(s, dir string) error) setter {
 	}
 }
 
-func pathVar(p *string) setter {
-	return stringVar(func(s, dir string) error {
+// Path reads a path; a relative one starts at the file's folder.
+func Path(p *string) Setter {
+	return Text(func(s, dir string) error {
 		if s != "" && !filepath.IsAbs(s) {
 			s = filepath.Join(dir, s)
 		}
@@ -42,8 +42,9 @@ func pathVar(p *string) setter {
 	})
 }
 
-func choiceVar(p *string, choices ...string) setter {
-	return stringVar(func(s, _ string) error {
+// Choice reads one of some words.
+func Choice(p *string, choices ...string) Setter {
+	return Text(func(s, _ string) error {
 		if !slices.Contains(choices, s) {
 			return fmt.Errorf("must be one of %s, not %q", strings.Join(choices, ", "), s)
 		}
@@ -52,11 +53,12 @@ func choiceVar(p *string, choices ...string) setter {
 	})
 }
 
-func levelVar(p *slog.Level) setter {
+// Level reads the level of a log.
+func Level(p *slog.Level) Setter {
 	levels := map[string]slog.Level{
 		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
 	}
-	return stringVar(func(s, _ string) error {
+	return Text(func(s, _ string) error {
 		level, ok := levels[s]
 		if !ok {
 			return fmt.Errorf("must be one of debug, info, warn, error, not %q", s)
@@ -66,7 +68,8 @@ func levelVar(p *slog.Level) setter {
 	})
 }
 
-func durationVar(p *time.Duration, low, high time.Duration) setter {
+// Duration reads a time with its unit, within bounds.
+func Duration(p *time.Duration, low, high time.Duration) Setter {
 	return func(value any, _ string) error {
 		s, ok := value.(string)
 		if !ok {
@@ -77,28 +80,15 @@ func durationVar(p *time.Duration, low, high time.Duration) setter {
 			return fmt.Errorf(`must be a time with its unit, such as "30s" or "24h", not %q`, s)
 		}
 		if d < low || d > high {
-			return fmt.Errorf("must be from %s to %s, not %s", short(low), short(high), short(d))
+			return fmt.Errorf("must be from %s to %s, not %s", Short(low), Short(high), Short(d))
 		}
 		*p = d
 		return nil
 	}
 }
 
-// lifetimeVar reads a lifetime of Kc: what it lets through, the authority takes.
-func lifetimeVar(p *time.Duration) setter {
-	set := durationVar(p, authority.MinLifetime, authority.MaxLifetime)
-	return func(value any, dir string) error {
-		err := set(value, dir)
-		if err == nil && *p%time.Second != 0 {
-			err = fmt.Errorf("must be in whole seconds, not %s", short(*p))
-		}
-		return err
-	}
-}
-
-func short(d time.Duration) string { return adminapi.Duration(d).String() }
-
-func boolVar(p *bool) setter {
+// Bool reads true or false.
+func Bool(p *bool) Setter {
 	return func(value any, _ string) error {
 		b, ok := value.(bool)
 		if !ok {
@@ -109,7 +99,8 @@ func boolVar(p *bool) setter {
 	}
 }
 
-func intVar(p *int, low, high int64) setter {
+// Int reads a whole number within bounds.
+func Int(p *int, low, high int64) Setter {
 	return func(value any, _ string) error {
 		n, ok := value.(int64)
 		if !ok {
@@ -123,8 +114,8 @@ func intVar(p *int, low, high int64) setter {
 	}
 }
 
-// listVar reads a list of texts, each by read, and reports every bad one.
-func listVar[T comparable](p *[]T, read func(string) (T, error)) setter {
+// List reads a list of texts, each by read, and reports every bad one.
+func List[T comparable](p *[]T, read func(string) (T, error)) Setter {
 	return func(value any, _ string) error {
 		items, ok := value.([]any)
 		if !ok {
@@ -156,8 +147,9 @@ func listVar[T comparable](p *[]T, read func(string) (T, error)) setter {
 	}
 }
 
-func fqdnsVar(p *[]onem2m.FQDN) setter {
-	return listVar(p, func(s string) (onem2m.FQDN, error) {
+// FQDNs reads a list of domain names.
+func FQDNs(p *[]onem2m.FQDN) Setter {
+	return List(p, func(s string) (onem2m.FQDN, error) {
 		fqdn, err := onem2m.ParseFQDN(s)
 		if err != nil {
 			return "", fmt.Errorf("holds %q, which is not a domain name such as maf.example.com", s)
@@ -166,8 +158,9 @@ func fqdnsVar(p *[]onem2m.FQDN) setter {
 	})
 }
 
-func addressesVar(p *[]string) setter {
-	return listVar(p, func(s string) (string, error) {
+// Addresses reads a list of host:port to listen on.
+func Addresses(p *[]string) Setter {
+	return List(p, func(s string) (string, error) {
 		_, port, err := net.SplitHostPort(s)
 		if err != nil {
 			return "", fmt.Errorf(`holds %q, which is not host:port such as "127.0.0.1:7443" or "[::]:7443"`, s)
@@ -179,8 +172,9 @@ func addressesVar(p *[]string) setter {
 	})
 }
 
-func suitesVar(p *[]uint16) setter {
-	return listVar(p, func(s string) (uint16, error) {
+// Suites reads a list of cipher suites by their names.
+func Suites(p *[]uint16) Setter {
+	return List(p, func(s string) (uint16, error) {
 		var names []string
 		for _, suite := range tlspsk.CipherSuites() {
 			if suite.Name == s {
@@ -210,4 +204,16 @@ func kindOf(value any) string {
 	default:
 		return "a date or time"
 	}
+}
+
+// Short writes a duration without the zeros at its end: "24h", not "24h0m0s".
+func Short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
