@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/onem2m-maf/maf/internal/adminapi"
 	"github.com/onem2m-maf/maf/internal/adminapi/adminserver"
 	"github.com/onem2m-maf/maf/internal/admission"
@@ -40,9 +38,13 @@ type Daemon struct {
 	config   Config
 	log      *slog.Logger
 	outcomes *outcomeLog
-	state    *stateDir
-	db       *database
-	ca       *pki.Authority
+	// The key API's log, and what limits it.
+	keyAPILog      *slog.Logger
+	keyAPIFailures *limiter
+
+	state *stateDir
+	db    *database
+	ca    *pki.Authority
 
 	places    connections
 	authority *authority.Authority
@@ -64,6 +66,7 @@ type Daemon struct {
 // and in the state folder.
 func Start(ctx context.Context, config Config, log *slog.Logger) (*Daemon, error) {
 	d := &Daemon{config: config, log: log, outcomes: newOutcomeLog(log), failed: make(chan error, 1)}
+	d.keyAPILog, d.keyAPIFailures = newKeyAPILog(log)
 	// All sockets are open before the first is served: a start that fails over
 	// a port in use has answered nobody.
 	for _, step := range []func(context.Context) error{d.fit, d.open, d.wire, d.listen} {
@@ -128,7 +131,8 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.keyAPI = keyserver.NewServer(tlsConfig, d.authority, d.log)
+	d.keyAPI = keyserver.NewServer(tlsConfig, d.authority, d.keyAPILog)
+	d.keyAPI.ConnState = welcome
 	admin := adminserver.Config{
 		Clients:         d.authority,
 		Status:          func() adminapi.Runtime { return d.Runtime },
@@ -192,7 +196,7 @@ func (d *Daemon) listen(context.Context) error {
 		if err != nil {
 			return listenError("keyapi.listen", address, err)
 		}
-		d.keyAPIs = append(d.keyAPIs, netutil.LimitListener(l, max(1, d.places.keyAPI/len(d.config.KeyAPI.Listen))))
+		d.keyAPIs = append(d.keyAPIs, newKeyAPIDoor(l, max(1, d.places.keyAPI/len(d.config.KeyAPI.Listen)), d.keyAPILog))
 		d.Runtime.KeyAPI = append(d.Runtime.KeyAPI, l.Addr().String())
 	}
 	l, err := adminserver.Listen(d.config.socket())
@@ -283,6 +287,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	err := d.release()
 	d.wg.Wait()
 	d.outcomes.close()
+	d.keyAPIFailures.flush()
 	d.log.Info("stopped")
 	return err
 }

@@ -18,8 +18,7 @@ import (
 // An outcomeLog writes a line about each MAF Handshake.
 //
 // Anybody can make handshakes fail, so lines about failures are limited and
-// the rest is counted: an attacker must not fill the disk, nor hide in the
-// noise which he makes.
+// the rest is counted; see failureRate.
 type outcomeLog struct {
 	log      *slog.Logger
 	failures limiter
@@ -27,7 +26,7 @@ type outcomeLog struct {
 
 func newOutcomeLog(log *slog.Logger) *outcomeLog {
 	o := &outcomeLog{log: log}
-	o.failures = limiter{rate: admission.Rate{Burst: 200, PerSecond: 20}, missed: func(n int) {
+	o.failures = limiter{rate: failureRate, missed: func(n int) {
 		log.Warn("handshake failures not logged, there were too many", "count", n)
 	}}
 	return o

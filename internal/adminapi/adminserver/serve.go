@@ -66,7 +66,8 @@ func NewServer(c Config) *http.Server {
 		WriteTimeout:      5 * time.Minute, // removing a client goes over all keys
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+		// A handler's panic shows here and nowhere else.
+		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelError),
 	}
 }
 
