@@ -20,7 +20,7 @@ var levels = []string{
 		"internal/keyapi internal/keyapi/keyclient internal/keyapi/keyserver " +
 		"internal/adminapi internal/adminapi/adminserver saef " +
 		"internal/gateway/access internal/gateway/http1 internal/gateway/primitive internal/gateway/policy internal/gateway/matrix internal/gateway/gwtest internal/gateway/backendtest internal/gateway/mqtt internal/gateway/coap",
-	5: "internal/demo internal/mafd internal/cli internal/gateway/httpgw internal/gateway/mqttgw",
+	5: "internal/demo internal/mafd internal/cli internal/gateway/httpgw internal/gateway/mqttgw internal/gateway/coapgw",
 	6: "cmd/mafd cmd/maf",
 	7: "internal/timing internal/leaks internal/peers internal/interop internal/cost internal/flood internal/docs internal/layers", // tests
 }
