@@ -24,7 +24,7 @@ type doorTest struct {
 	ca *pki.Authority
 }
 
-func newDoorTest(t *testing.T, places int) *doorTest {
+func newDoorTest(t *testing.T, places, perSource int) *doorTest {
 	t.Helper()
 	ca, err := pki.New("test", time.Now())
 	if err != nil {
@@ -39,6 +39,7 @@ func newDoorTest(t *testing.T, places int) *doorTest {
 		t.Fatal(err)
 	}
 	d := &doorTest{newKeyAPIDoor(l, places, slog.New(slog.DiscardHandler)), t, ca}
+	d.perSource = perSource
 	server := &http.Server{
 		Handler:   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "in") }),
 		ConnState: welcome,
@@ -82,8 +83,7 @@ func (d *doorTest) ask(c *http.Client) error {
 
 // TestSilentAtKeyAPI: those who connect and say nothing keep nobody out.
 func TestSilentAtKeyAPI(t *testing.T) {
-	d := newDoorTest(t, 8)
-	d.perSource = 100
+	d := newDoorTest(t, 8, 100)
 	for range 40 {
 		conn, err := net.Dial("tcp", d.Addr().String())
 		if err != nil {
@@ -106,7 +106,7 @@ func TestManyOfOneSource(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("other systems have one loopback address")
 	}
-	d := newDoorTest(t, 8)
+	d := newDoorTest(t, 8, 2)
 	first, second := d.client("127.0.0.2"), d.client("127.0.0.2")
 	for _, c := range []*http.Client{first, second, first} {
 		if err := d.ask(c); err != nil {
