@@ -156,7 +156,7 @@ func Forms() []Form {
 		{"reserved", []string{"CAdmin", "CADMIN", "Sponde"}},
 		{"own-forms", []string{"/in-cse/Cmeter7", "//sp.example.com/in-cse/Cmeter7", "/Smeter7", "//sp.example.com/Smeter7", "//SP.example.com/Smeter7"}},
 		{"here", []string{"/in-cse", "//sp.example.com/in-cse", "/IN-CSE", "/in-cse/Cfree", "//sp.example.com/in-cse/CAdmin", "/Sponde"}},
-		{"mn", []string{"/mn-cse", "//sp.example.com/mn-cse", "//SP.example.com/mn-cse", "/MN-CSE", "/mn-cse/Cfree", "//sp.example.com/mn-cse/Cfree"}},
+		{"mn", []string{"/mn-cse", "//sp.example.com/mn-cse", "//SP.example.com/mn-cse", "/MN-CSE", "/mn-cse/Cfree", "/mn-cse/CAdmin", "//sp.example.com/mn-cse/Cfree"}},
 		{"cred", []string{"/cred-cse", "//sp.example.com/cred-cse", "/cred-cse/Cfree"}},
 		{"registree", []string{"/other-cse", "//sp.example.com/other-cse", "/Other-CSE", "/other-cse/Cfree", "//sp.example.com/other-cse/Cfree"}},
 		{"below", []string{"/below-cse", "//sp.example.com/below-cse", "/below-cse/Cfree", "/Sfree", "//sp.example.com/Sfree"}},

@@ -216,22 +216,24 @@ func (p *Peer) checkDelivery(attributes *primitive.Value) *refusal {
 
 // checkNotification is for a NOTIFY. The creator of the subscription that an
 // AE claims to notify for can only be itself; a CSE notifies for the
-// subscriptions that others made there.
+// subscriptions that others made there. Notifications may stand in a batch.
 func (p *Peer) checkNotification(content *primitive.Value, o originator) *refusal {
 	if p.kind == kindCSE {
 		return nil
 	}
-	bare, _ := content.Find("sgn")
-	written, notification := content.Find("m2m:sgn")
-	if bare != "" || written != "" && written != "m2m:sgn" {
-		return malformed("the notification's name is in another form")
-	}
-	creator, present, refused := attribute(notification, "cr")
-	if refused != nil {
-		return refused
-	}
-	if present && !p.isOriginator(creator, o) {
-		return notAuthenticated("the subscription's creator is another")
+	for object := range content.Objects() {
+		for _, name := range []string{"m2m:sgn", "sgn"} {
+			_, found := object.Find(name)
+			for _, notification := range append(found.Elems(), found) {
+				creator, present, refused := attribute(notification, "cr")
+				if refused != nil {
+					return refused
+				}
+				if present && !p.isOriginator(creator, o) {
+					return notAuthenticated("the subscription's creator is another")
+				}
+			}
+		}
 	}
 	return nil
 }
