@@ -78,6 +78,13 @@ func (a *Admin) Remove(ctx context.Context, id onem2m.KmID) error {
 	return err
 }
 
+// RevokeKey ends one Kc, or fails with CodeNotFound. Once it returns, the key is
+// not released any more; its Entity B is told at once.
+func (a *Admin) RevokeKey(ctx context.Context, id onem2m.KcID) error {
+	_, err := call[struct{}](ctx, a, "DELETE", "/v1/keys/"+url.PathEscape(id.String()), nil)
+	return err
+}
+
 // Page returns at most limit clients, in order of KmID, from the first after
 // the given one; limit 0 means DefaultPage.
 func (a *Admin) Page(ctx context.Context, after onem2m.KmID, limit int) (ClientPage, error) {

@@ -11,6 +11,7 @@
 //	GET    /v1/clients/{KmID}    Client
 //	PATCH  /v1/clients/{KmID}    ClientChange: Client
 //	DELETE /v1/clients/{KmID}    204
+//	DELETE /v1/keys/{KcID}       one Kc is revoked: 204
 //	POST   /v1/entity-b          NewEntityB: 201 EntityB
 //
 // Every refusal is an Error as JSON under its status. Times are RFC 3339 in
@@ -113,7 +114,7 @@ func (c Code) Error() string { return string(c) }
 // The codes.
 const (
 	CodeInvalid      Code = "invalid"       // the request, by its text
-	CodeNotFound     Code = "not_found"     // no such client, or no such method
+	CodeNotFound     Code = "not_found"     // no such client, key or method
 	CodeExists       Code = "exists"        // a client of that KmID is there
 	CodeBusy         Code = "busy"          // others change the client; try again
 	CodeNotAuthority Code = "not_authority" // Entity Bs are vouched for by another authority than mafd's

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"strconv"
 	"syscall"
 	"testing"
@@ -44,6 +45,8 @@ func TestMain(m *testing.M) {
 //	                    and $MAF_SOCKET
 //	entity-b-up FOLDER  start an Entity B, and set $ENTITYB to its address
 //	exits CODE maf...   run a command and demand its exit code
+//	found NAME REGEXP   set a variable to what the expression's group matches in
+//	                    the last command's standard output
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -59,6 +62,7 @@ func TestScripts(t *testing.T) {
 			"mafd-up":     mafdUp,
 			"entity-b-up": entityBUp,
 			"exits":       exits,
+			"found":       found,
 		},
 	})
 }
@@ -134,6 +138,19 @@ func entityBUp(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(d.Decode(&e))
 	ts.Setenv("ENTITYB", e.Listening)
 	go io.Copy(io.Discard, events) // or it would wait for a reader
+}
+
+func found(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: found NAME REGEXP")
+	}
+	re, err := regexp.Compile(args[1])
+	ts.Check(err)
+	match := re.FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(match) != 2 {
+		ts.Fatalf("there is no %s on standard output", args[1])
+	}
+	ts.Setenv(args[0], match[1])
 }
 
 func exits(ts *testscript.TestScript, _ bool, args []string) {

@@ -34,6 +34,7 @@ type Clients interface {
 	ListClients(ctx context.Context, after onem2m.KmID, limit int) ([]authority.Client, error)
 	UpdateClient(ctx context.Context, id onem2m.KmID, change func(*authority.Client) error) (authority.Client, error)
 	RemoveClient(ctx context.Context, id onem2m.KmID) error
+	RevokeKey(ctx context.Context, id onem2m.KcID) error
 }
 
 // Config is what the API stands on. The key that IssueEntityB returns is the
@@ -60,6 +61,7 @@ func Handler(c Config) http.Handler {
 	mux.Handle("GET /v1/clients/{id}", handle(s, http.StatusOK, s.get))
 	mux.Handle("PATCH /v1/clients/{id}", handle(s, http.StatusOK, s.change))
 	mux.Handle("DELETE /v1/clients/{id}", handle(s, http.StatusNoContent, s.remove))
+	mux.Handle("DELETE /v1/keys/{id}", handle(s, http.StatusNoContent, s.revoke))
 	mux.Handle("POST /v1/entity-b", handle(s, http.StatusCreated, s.addEntityB))
 	mux.Handle("/", handle(s, http.StatusNotFound, s.unknown))
 	return mux
@@ -125,6 +127,8 @@ func refusal(err error) *adminapi.Error {
 		return invalid(err.Error())
 	case errors.Is(err, authority.ErrUnknownClient):
 		return &adminapi.Error{Status: http.StatusNotFound, Code: adminapi.CodeNotFound, Text: "there is no such client"}
+	case errors.Is(err, authority.ErrNoKey):
+		return &adminapi.Error{Status: http.StatusNotFound, Code: adminapi.CodeNotFound, Text: "there is no such key; it may have expired"}
 	case errors.Is(err, authority.ErrExists):
 		return &adminapi.Error{Status: http.StatusConflict, Code: adminapi.CodeExists, Text: "there is a client of that KmID already"}
 	case errors.Is(err, authority.ErrBusy):
@@ -276,6 +280,18 @@ func (s *server) remove(r *http.Request) (none, error) {
 		return none{}, err
 	}
 	s.Log.Info("client removed", "KmID", id.String())
+	return none{}, nil
+}
+
+func (s *server) revoke(r *http.Request) (none, error) {
+	id, err := onem2m.ParseKcID(r.PathValue("id"))
+	if err != nil {
+		return none{}, invalid(err.Error())
+	}
+	if err := s.Clients.RevokeKey(r.Context(), id); err != nil {
+		return none{}, err
+	}
+	s.Log.Info("key revoked", "KcID", id.String())
 	return none{}, nil
 }
 

@@ -100,6 +100,16 @@ func (f *fakeClients) RemoveClient(_ context.Context, id onem2m.KmID) error {
 	return f.fail
 }
 
+// theKey is the one Kc that fakeClients have.
+var theKey = onem2m.KcID{Relative: onem2m.RelativeKeyID{15: 1}, FQDN: "maf.example.com"}
+
+func (f *fakeClients) RevokeKey(_ context.Context, id onem2m.KcID) error {
+	if id != theKey {
+		return authority.ErrNoKey
+	}
+	return f.fail
+}
+
 // serve starts the API on a socket and returns its caller's side.
 func serve(t *testing.T, change func(*Config)) (*adminapi.Admin, *fakeClients) {
 	t.Helper()
@@ -180,6 +190,9 @@ func TestClients(t *testing.T) {
 	if err != nil || changed != want {
 		t.Errorf("changed %+v, %v", changed, err)
 	}
+	if err := admin.RevokeKey(ctx, theKey); err != nil {
+		t.Error(err)
+	}
 	if err := admin.Remove(ctx, kmID("meter7")); err != nil {
 		t.Error(err)
 	}
@@ -236,6 +249,7 @@ func TestRefusals(t *testing.T) {
 	note(admin.Change(ctx, kmID("taken"), adminapi.ClientChange{Lifetime: &short}))
 	note(admin.Change(ctx, kmID("none"), adminapi.ClientChange{}))
 	note(nil, admin.Remove(ctx, kmID("none")))
+	note(nil, admin.RevokeKey(ctx, onem2m.KcID{FQDN: "maf.example.com"}))
 	note(admin.Page(ctx, onem2m.KmID{}, adminapi.MaxPage+1))
 	note(admin.AddEntityB(ctx, adminapi.NewEntityB{CSEID: inCSE}))
 	fake.fail = errors.New("the disk is on fire")
@@ -252,6 +266,7 @@ func TestRefusals(t *testing.T) {
 		{adminapi.CodeInvalid, 400, "1m to 24h"},
 		{adminapi.CodeNotFound, 404, "no such client"},
 		{adminapi.CodeNotFound, 404, "no such client"},
+		{adminapi.CodeNotFound, 404, "no such key"},
 		{adminapi.CodeInvalid, 400, "from 1 to 1000"},
 		{adminapi.CodeNotAuthority, 409, "keyapi.client_ca"},
 		{adminapi.CodeInternal, 500, "its log says why"},
@@ -286,6 +301,9 @@ func TestStrict(t *testing.T) {
 		{"GET", "/v1/clients?limit=0", "", 400},
 		{"GET", "/v1/clients?after=x", "", 400},
 		{"PUT", "/v1/clients/a@b", "{}", 404},
+		{"DELETE", "/v1/keys/00000000000000000000000000000001@maf.example.com", "", 204},
+		{"DELETE", "/v1/keys/01@maf.example.com", "", 400},
+		{"GET", "/v1/keys/00000000000000000000000000000001@maf.example.com", "", 404},
 		{"GET", "/v2/clients", "", 404},
 		{"GET", "/", "", 404},
 	} {
