@@ -3,6 +3,7 @@ package httpgw
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,7 @@ type exchange struct {
 	out     []byte // the answer
 	request Request
 	entry   access.Entry
+	unread  bool // the device may still be sending it
 }
 
 // keptBuffer is the size up to which an exchange keeps its buffers.
@@ -116,7 +118,20 @@ func (d *deviceConn) serveOne() bool {
 	x.entry.Out = int64(len(answer.content))
 	x.entry.Duration = time.Since(begin)
 	d.server.config.Recorder.Record(x.entry)
+	if x.unread && err == nil {
+		d.linger()
+	}
 	return again && err == nil
+}
+
+// linger takes, before the connection is closed, what the device is still
+// sending: else its system would drop the answer that says why.
+func (d *deviceConn) linger() {
+	if d.conn.CloseWrite() != nil {
+		return
+	}
+	d.conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+	io.CopyN(io.Discard, d.conn, 4<<20)
 }
 
 // write sends an answer, in one record when it fits.
@@ -155,6 +170,7 @@ func (d *deviceConn) answer(x *exchange) (a *answer, again bool) {
 			return nil, false
 		}
 		// What follows on this connection may be anything.
+		x.unread = true
 		return x.refused(&refusal{badRequest, e.Status, e.Reason, true}), false
 	}
 	a, refused := d.handle(x)
