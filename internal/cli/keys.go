@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/pflag"
 
 	"github.com/onem2m-maf/maf/internal/secret"
+	"github.com/onem2m-maf/maf/internal/wholefile"
 )
 
 // kmVariable is the environment variable that may hold a master key.
@@ -91,7 +93,13 @@ func newKeyFile(path string) (*keyFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &keyFile{f: f}, nil
+	k := &keyFile{f: f}
+	// The name, too, must outlive a power cut: this will be the only copy.
+	if err := wholefile.SyncDir(filepath.Dir(path)); err != nil {
+		k.abandon()
+		return nil, err
+	}
+	return k, nil
 }
 
 // write fills the file and closes it.

@@ -27,7 +27,7 @@ func (c *Config) keyAPITLS(ca *pki.Authority) (*tls.Config, error) {
 	if cert != nil {
 		return keyserver.TLSConfig(cert, clients), nil
 	}
-	own := &ownCertificate{ca: ca, names: c.keyAPINames()}
+	own := &ownCertificate{ca: ca, names: c.keyAPINames(), now: time.Now}
 	first, err := own.get(nil)
 	if err != nil {
 		return nil, err
@@ -105,6 +105,7 @@ const serverCertLife = 30 * 24 * time.Hour
 type ownCertificate struct {
 	ca    *pki.Authority
 	names []string
+	now   func() time.Time
 
 	mu      sync.Mutex
 	current *tls.Certificate // guarded by mu
@@ -115,8 +116,9 @@ type ownCertificate struct {
 func (o *ownCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	now := time.Now()
-	if o.current != nil && now.Before(o.renew) {
+	now := o.now()
+	// A clock that was set back shows a certificate that is not good yet.
+	if o.current != nil && now.Before(o.renew) && !now.Before(o.current.Leaf.NotBefore) {
 		return o.current, nil
 	}
 	cert, err := o.ca.Server(o.names, now, serverCertLife)

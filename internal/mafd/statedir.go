@@ -1,12 +1,14 @@
 package mafd
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +38,7 @@ type stateDir struct {
 
 // openState makes the folder where needed and locks it.
 func openState(path string) (*stateDir, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := wholefile.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("%w; name another state folder with -state", err)
 	}
 	info, err := os.Stat(path)
@@ -45,6 +47,10 @@ func openState(path string) (*stateDir, error) {
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("the state folder %s is open to other users (mode %04o), and it holds keys; chmod 0700 it", path, info.Mode().Perm())
+	}
+	// Only root gets this far in a folder that is not its own.
+	if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() {
+		return nil, fmt.Errorf("the state folder %s belongs to user %d, who could read its keys; run mafd as its owner, or name another folder with -state", path, owner)
 	}
 	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, fs.ErrPermission) {
@@ -95,19 +101,35 @@ func (s *stateDir) authority(now time.Time) (*pki.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer clear(private)
 	ca, err := pki.Parse(private)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; restore it from a backup, or remove it and issue all Entity B certificates anew", path, err)
 	}
-	// The public copy comes from the private file, which alone counts.
-	absent, err = s.missing(adminapi.CAName, "its certificate, for those who ask the key API")
-	if err == nil && absent {
-		err = wholefile.Write(s.file(adminapi.CAName), ca.CertificatePEM(), 0o644)
-	}
-	return ca, err
+	return ca, s.publish(ca)
 }
 
+// publish sees to the public copy of the authority's certificate. It comes from
+// the private file, which alone counts, and may have come from a backup.
+func (s *stateDir) publish(ca *pki.Authority) error {
+	if _, err := s.missing(adminapi.CAName, "its certificate, for those who ask the key API"); err != nil {
+		return err
+	}
+	path := s.file(adminapi.CAName)
+	if public, err := os.ReadFile(path); err == nil && bytes.Equal(public, ca.CertificatePEM()) {
+		return nil
+	}
+	return wholefile.Write(path, ca.CertificatePEM(), 0o644)
+}
+
+// written is about when this was written, so no clock that is right is before it.
+var written = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
 func (s *stateDir) makeAuthority(path string, now time.Time) error {
+	// Many machines begin in 1970 until they have found a time server.
+	if now.Before(written) {
+		return fmt.Errorf("this machine's clock says %s, and a certificate authority made now would be over when it is set; set it first", now.Format(time.DateTime))
+	}
 	ca, err := pki.New("mafd on "+hostname(), now)
 	if err != nil {
 		return err

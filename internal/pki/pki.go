@@ -85,6 +85,7 @@ func (a *Authority) Marshal() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer clear(key)
 	return append(a.CertificatePEM(), key...), nil
 }
 
@@ -151,5 +152,6 @@ func keyPEM(key *ecdsa.PrivateKey) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer clear(der)
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }

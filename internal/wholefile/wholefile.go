@@ -1,5 +1,5 @@
-// Package wholefile writes files that are there whole or not at all, also after
-// a power cut.
+// Package wholefile writes files that are there whole or not at all, and makes
+// folders that stay, also after a power cut.
 package wholefile
 
 import (
@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // ErrExists is what Create returns when path is taken. errors.Is(err,
@@ -52,7 +53,28 @@ func write(path string, data []byte, perm fs.FileMode, publish func(from, to str
 	if err := publish(f.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return SyncDir(dir)
+}
+
+// MkdirAll is os.MkdirAll, with the new folders on stable storage when it returns
+// nil: else all that was written into them could go with them.
+func MkdirAll(path string, perm fs.FileMode) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := MkdirAll(parent, perm); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, perm); err != nil {
+		// Somebody else may have been first.
+		if info, statErr := os.Stat(path); statErr != nil || !info.IsDir() {
+			return err
+		}
+	}
+	return SyncDir(parent)
 }
 
 func fill(f *os.File, data []byte, perm fs.FileMode) error {
@@ -69,9 +91,12 @@ func fill(f *os.File, data []byte, perm fs.FileMode) error {
 	return err
 }
 
-// syncDir makes a name in dir durable: fsync of a file says nothing about the
-// directory entry that leads to it.
-func syncDir(dir string) error {
+// SyncDir makes the names in dir durable: fsync of a file says nothing about the
+// directory entry that leads to it. (Windows doesn't let programs do that.)
+func SyncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

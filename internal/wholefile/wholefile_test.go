@@ -30,6 +30,30 @@ func TestCreateDoesNotReplace(t *testing.T) {
 	check(t, path, "first")
 }
 
+func TestMkdirAll(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a", "b", "c")
+	for range 2 { // the second time all of it is there
+		if err := MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []string{path, filepath.Dir(path)} {
+		if info, err := os.Stat(p); err != nil || !info.IsDir() || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", p, info, err)
+		}
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{file, filepath.Join(file, "below")} {
+		if err := MkdirAll(p, 0o700); err == nil {
+			t.Errorf("%s was made", p)
+		}
+	}
+}
+
 // check demands that path holds content, is private, and is alone in its
 // folder: no temporary file was left.
 func check(t *testing.T, path, content string) {
