@@ -169,10 +169,12 @@ func TestTamperedRows(t *testing.T) {
 			`UPDATE kc SET sealed_kc = x''`, nil, release(inCSE)},
 		"empty a box with a Km": {
 			`UPDATE client SET sealed_km = x'' WHERE km_id LIKE 'meter7%'`, nil, handshake(meter)},
+		"keep the MAF from starting": {
+			`UPDATE client SET id_b = 'no CSE-ID' WHERE km_id LIKE 'a%' AND km_id > 'a1@'; UPDATE client SET id_b = '' WHERE km_id LIKE 'meter7%'`, nil, handshake(meter)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMAF(t)
-			for i := range 16 { // so that the MAF starts in any case
+			for i := range 16 { // so that the MAF starts in nearly any case
 				m.add(authority.Client{KmID: onem2m.KmID{Relative: fmt.Sprintf("a%d", i), FQDN: "maf.example.org"}})
 			}
 			m.add(authority.Client{KmID: meter, AEID: onem2m.AEID{Stem: "Cmeter7"}})

@@ -142,7 +142,7 @@ func New(ctx context.Context, c Config) (*Authority, error) {
 
 // checkSealer tries the sealer on some clients. The wrong keyset would otherwise
 // start well and then fail every handshake. It fits if any of them opens: one
-// damaged row must not keep the MAF from starting.
+// damaged row must not keep the MAF from starting, not even one that can't be read.
 func (a *Authority) checkSealer(ctx context.Context) error {
 	some, err := a.clients.List(ctx, onem2m.KmID{}, 16)
 	for i := range some {

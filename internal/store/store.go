@@ -86,7 +86,8 @@ type ClientStore interface {
 	// KmID comes after the given one, in ascending order of KmID.String() by
 	// octets. The zero KmID comes before all. An answer shorter than the limit
 	// is the last page. Clients that are there from the first page to the last
-	// are listed exactly once, whatever is added and removed in between.
+	// are listed exactly once, whatever is added and removed in between. With an
+	// error there may be some of the page's clients, which are as good as any.
 	List(ctx context.Context, after onem2m.KmID, limit int) ([]Client, error)
 
 	// Update replaces the record that has c's KmID, UID and Version by c, with

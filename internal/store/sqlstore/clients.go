@@ -95,10 +95,14 @@ func (s clients) List(ctx context.Context, after onem2m.KmID, limit int) ([]stor
 	var page []store.Client
 	var damaged []error
 	err = eachClient(rows, func(_ string, c store.Client, err error) {
-		page, damaged = append(page, c), append(damaged, err)
+		if err != nil {
+			damaged = append(damaged, err)
+			return
+		}
+		page = append(page, c)
 	})
 	if err = errors.Join(append(damaged, err)...); err != nil {
-		return nil, fmt.Errorf("sqlstore: listing clients: %w", err)
+		return page, fmt.Errorf("sqlstore: listing clients: %w", err)
 	}
 	return page, nil
 }

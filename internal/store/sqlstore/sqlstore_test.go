@@ -408,6 +408,9 @@ func TestDamagedClient(t *testing.T) {
 	if _, err := db.Clients().List(ctx, benchID(4), 5); err != nil {
 		t.Errorf("the page behind it: %v", err)
 	}
+	if page, err := db.Clients().List(ctx, store.Client{}.KmID, 0); len(page) != 9 || err == nil {
+		t.Errorf("the page with it: %d clients, %v", len(page), err)
+	}
 }
 
 func TestClosed(t *testing.T) {
