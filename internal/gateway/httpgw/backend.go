@@ -9,8 +9,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/gateway/http1"
@@ -62,7 +64,7 @@ type Backend struct {
 	prefix string // of all paths, without a slash at the end
 	host   string // for the Host header
 	hidden []string
-	key    []byte
+	macs   sync.Pool // of hash.Hash, HMACs with the key
 	pool   pool
 }
 
@@ -86,14 +88,12 @@ func NewBackend(c BackendConfig) (*Backend, error) {
 	if c.NoKeepAlive {
 		c.MaxIdle = 0
 	}
-	b := &Backend{config: c, prefix: prefix, host: u.Host, hidden: c.Hidden, key: c.Key.Bytes()}
+	b := &Backend{config: c, prefix: prefix, host: u.Host, hidden: c.Hidden}
 	if b.hidden == nil {
 		b.hidden = DefaultHidden
 	}
-	if len(b.key) == 0 {
-		b.key = make([]byte, 32)
-		rand.Read(b.key)
-	}
+	key := keyOrRandom(c.Key)
+	b.macs.New = func() any { return hmac.New(sha256.New, key) }
 	address := u.Host
 	if u.Port() == "" {
 		address += ":80"
@@ -111,13 +111,26 @@ func (b *Backend) Close() { b.pool.close() }
 // give the same one. The same peer's does, so that its repetitions are still
 // known as such.
 func (b *Backend) RequestID(peer, from, id string) string {
-	mac := hmac.New(sha256.New, b.key)
-	for _, part := range [...]string{"request identifier", peer, from, id} {
-		mac.Write([]byte(part))
-		mac.Write([]byte{0}) // in none of them
+	mac := b.macs.Get().(hash.Hash)
+	defer b.macs.Put(mac)
+	mac.Reset()
+	var text [512]byte
+	out := append(text[:0], "request identifier"...)
+	for _, part := range [...]string{peer, from, id} {
+		out = append(append(out, 0), part...) // 0 is in none of them
 	}
-	var sum [sha256.Size]byte
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(sum[:0])[:18])
+	mac.Write(out)
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(out[:0])[:18])
+}
+
+// keyOrRandom returns the key, or a random one when there is none.
+func keyOrRandom(key saef.Secret) []byte {
+	if key.Len() > 0 {
+		return key.Bytes()
+	}
+	random := make([]byte, 32)
+	rand.Read(random)
+	return random
 }
 
 // A BackendError says that there is no answer of the CSE. Status is what the
@@ -212,7 +225,7 @@ func (b *Backend) roundTrip(c *backendConn, r *Request, s *scratch) (*Response, 
 	if err := c.reader.ReadResponse(&s.head); err != nil {
 		return nil, err
 	}
-	content, err := c.reader.ReadBody(&s.head, nil, b.config.MaxResponse)
+	content, err := c.reader.ReadBody(&s.head, r.room[:0], b.config.MaxResponse)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package httpgw
 import (
 	"bytes"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -56,11 +55,7 @@ func NewContacts(c ContactsConfig) (*Contacts, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	contacts := &Contacts{config: c, base: "http://" + u.Host + tokenPath, host: u.Host, key: c.Key.Bytes()}
-	if len(contacts.key) == 0 {
-		contacts.key = make([]byte, 32)
-		rand.Read(contacts.key)
-	}
+	contacts := &Contacts{config: c, base: "http://" + u.Host + tokenPath, host: u.Host, key: keyOrRandom(c.Key)}
 	contacts.server.init()
 	return contacts, nil
 }

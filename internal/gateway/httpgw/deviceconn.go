@@ -73,20 +73,23 @@ type exchange struct {
 	head    http1.Message
 	body    []byte // as it came
 	content []byte // as the CSE gets it
-	out     []byte // the answer
+	answer  []byte // content of the CSE's answer
+	out     []byte // head of the answer
 	request Request
 	entry   access.Entry
 	unread  bool // the device may still be sending it
 }
 
-// keptBuffer is the size up to which an exchange keeps its buffers.
-const keptBuffer = 64 << 10
+// keptBuffer is the size up to which an exchange keeps its buffers: as much as
+// contents usually have at most. What is not used again the garbage collector
+// takes from the pool.
+const keptBuffer = 2 << 20
 
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
 func (x *exchange) release() {
 	clear(x.head.Fields)
-	*x = exchange{head: http1.Message{Fields: x.head.Fields[:0]}, body: kept(x.body), content: kept(x.content), out: kept(x.out)}
+	*x = exchange{head: http1.Message{Fields: x.head.Fields[:0]}, body: kept(x.body), content: kept(x.content), answer: kept(x.answer), out: kept(x.out)}
 	exchanges.Put(x)
 }
 

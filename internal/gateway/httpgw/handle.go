@@ -49,6 +49,7 @@ func (d *deviceConn) handle(x *exchange) (*answer, *refusal) {
 	}
 	id := r.ID
 	r.ID = d.server.config.Backend.RequestID(d.name, r.From, id)
+	r.room = x.answer
 	response, err := d.ask(r)
 	r.ID = id
 	if err != nil {
@@ -57,6 +58,7 @@ func (d *deviceConn) handle(x *exchange) (*answer, *refusal) {
 	if refused := d.learn(verdict, question, response); refused != nil {
 		return nil, refused
 	}
+	x.answer = response.Content // also if it is a longer array now
 	d.translateBack(response)
 	return &answer{status: response.Status, http: response.HTTPStatus, id: id, from: response.From, params: &response.Params,
 		location: response.Location, contentType: response.ContentType, content: response.Content}, nil

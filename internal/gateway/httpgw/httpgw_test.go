@@ -36,9 +36,8 @@ Date: Thu, 01 Jan 1970 00:00:00 GMT`, "{ \"m2m:cnt\" : {\"rn\":\"\\u0061\", \"mn
 		"X-M2M-RVI: 3\r\n" +
 		"Accept: application/json\r\n" +
 		"Content-Type: application/json;ty=3\r\n" +
-		"Content-Length: 33\r\n\r\n" +
+		"Content-Length: 32\r\n\r\n" +
 		`{"m2m:cnt":{"rn":"a","mni":1e2}}`
-	want = strings.Replace(want, "33", "32", 1)
 	if seen.Raw != want {
 		t.Errorf("the CSE got\n%s\nwant\n%s", seen.Raw, want)
 	}

@@ -20,6 +20,8 @@ type Request struct {
 	Query  []QueryParam
 	// Content is canonical JSON, as package primitive writes it, or nil.
 	Content []byte
+
+	room []byte // in which the content of the answer may be put
 }
 
 // A Response is the CSE's answer.

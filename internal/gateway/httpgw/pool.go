@@ -26,9 +26,10 @@ type pool struct {
 type backendConn struct {
 	conn    net.Conn
 	reader  *http1.Reader
-	used    bool // for an earlier request
-	silent  bool // the CSE has not begun to answer the last request
-	idle    time.Time
+	used    bool      // for an earlier request
+	silent  bool      // the CSE has not begun to answer the last request
+	idle    time.Time // since when
+	probe   probe
 	vectors [2][]byte
 	buffers net.Buffers // of vectors
 }
@@ -55,7 +56,7 @@ func (p *pool) get(ctx context.Context, deadline time.Time) (*backendConn, error
 		if c == nil {
 			return p.connect(ctx, deadline)
 		}
-		if time.Since(c.idle) < p.idleTimeout && isAlive(c.conn) {
+		if time.Since(c.idle) < p.idleTimeout && c.probe.isAlive() {
 			return c, nil
 		}
 		c.conn.Close()
@@ -103,7 +104,7 @@ func (p *pool) connect(ctx context.Context, deadline time.Time) (*backendConn, e
 		<-p.places
 		return nil, err
 	}
-	c := &backendConn{conn: conn, reader: http1.NewReader(conn)}
+	c := &backendConn{conn: conn, reader: http1.NewReader(conn), probe: newProbe(conn)}
 	c.reader.Lenient = true
 	return c, nil
 }

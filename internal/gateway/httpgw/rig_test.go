@@ -71,10 +71,11 @@ func newRig(t testing.TB, cse string, change func(*Config, *BackendConfig)) *rig
 	if g.server, err = New(config); err != nil {
 		t.Fatal(err)
 	}
-	g.listener = g.site.Listen("tcp")
+	l := g.site.Listen("tcp")
+	g.listener = l
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := g.server.Serve(g.listener); err != nil {
+		if err := g.server.Serve(l); err != nil {
 			t.Error(err)
 		}
 	})
