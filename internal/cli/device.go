@@ -148,6 +148,8 @@ func refusalAdvice(a tlspsk.Alert) string {
 		return "another name or key: one of them is wrong or disabled there. Its log says which; strangers are not told"
 	case tlspsk.AlertHandshakeFailure, tlspsk.AlertInsufficientSecurity:
 		return "other cipher suites, as there is none that both sides have; or another address, as this one may know no pre-shared keys"
+	case tlspsk.AlertAccessDenied:
+		return "again in a while: it knows this device, but gives it nothing for now. Its log says why"
 	case tlspsk.AlertInternalError:
 		return "again later, and look into its log"
 	}

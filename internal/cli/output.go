@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -65,6 +66,15 @@ func (o *output) note(format string, args ...any) {
 	if !o.json {
 		fmt.Fprintf(o.stderr, format+"\n", args...)
 	}
+}
+
+// log returns the log of a command that runs until it is stopped, on standard
+// error.
+func (o *output) log() *slog.Logger {
+	if o.json {
+		return slog.New(slog.NewJSONHandler(o.stderr, nil))
+	}
+	return slog.New(slog.NewTextHandler(o.stderr, nil))
 }
 
 // failure prints an error and returns the exit code.

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -44,6 +46,9 @@ func TestMain(m *testing.M) {
 //	                    background, wait for it, and set $TLS, $DTLS, $KEYAPI
 //	                    and $MAF_SOCKET
 //	entity-b-up FOLDER  start an Entity B, and set $ENTITYB to its address
+//	proxy-up ARG...     start "maf proxy" with the arguments, and set $PROXY to
+//	                    where it listens
+//	talk ADDRESS FILE   send a file over TCP, and print what comes back
 //	exits CODE maf...   run a command and demand its exit code
 //	found NAME REGEXP   set a variable to what the expression's group matches in
 //	                    the last command's standard output
@@ -61,6 +66,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"mafd-up":     mafdUp,
 			"entity-b-up": entityBUp,
+			"proxy-up":    proxyUp,
+			"talk":        talk,
 			"exits":       exits,
 			"found":       found,
 		},
@@ -138,6 +145,42 @@ func entityBUp(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(d.Decode(&e))
 	ts.Setenv("ENTITYB", e.Listening)
 	go io.Copy(io.Discard, events) // or it would wait for a reader
+}
+
+func proxyUp(ts *testscript.TestScript, _ bool, args []string) {
+	path, err := exec.LookPath("maf")
+	ts.Check(err)
+	cmd := exec.Command(path, append([]string{"proxy", "--json"}, args...)...)
+	cmd.Dir = ts.Getenv("WORK")
+	stdout, err := cmd.StdoutPipe()
+	ts.Check(err)
+	log := new(bytes.Buffer)
+	cmd.Stderr = log
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			ts.Logf("maf proxy: %v\n%s", err, log)
+		}
+	})
+	var result struct{ Listening string }
+	ts.Check(json.NewDecoder(stdout).Decode(&result))
+	ts.Setenv("PROXY", result.Listening)
+}
+
+func talk(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: talk ADDRESS FILE")
+	}
+	c, err := net.Dial("tcp", args[0])
+	ts.Check(err)
+	defer c.Close()
+	ts.Check(c.SetDeadline(time.Now().Add(time.Minute)))
+	_, err = io.WriteString(c, ts.ReadFile(args[1]))
+	ts.Check(err)
+	ts.Check(c.(*net.TCPConn).CloseWrite())
+	_, err = io.Copy(ts.Stdout(), c)
+	ts.Check(err)
 }
 
 func found(ts *testscript.TestScript, _ bool, args []string) {
