@@ -132,7 +132,8 @@ type Config struct {
 	// internal_error, or with the Alert that the error wraps.
 	GetPSK func(ctx context.Context, req *PSKRequest) (*PSK, error)
 
-	// IdentityHint is the server's psk_identity_hint; none when empty.
+	// IdentityHint is the server's psk_identity_hint, of at most 1024 octets;
+	// none when empty.
 	IdentityHint []byte
 
 	// VerifyConnection, when not nil, runs once the peer's Finished is
@@ -187,7 +188,8 @@ type Config struct {
 	RetransmitTimeout time.Duration
 
 	// Rand is the source of randoms and ephemeral keys. Nil means crypto/rand,
-	// which is the only right choice outside tests.
+	// which is the only right choice outside tests. It is read by as many
+	// goroutines as there are handshakes.
 	Rand io.Reader
 }
 
@@ -196,10 +198,12 @@ const (
 	defaultRefusalDelay      = 20 * time.Millisecond
 	defaultMTU               = 1232 // 1280 of IPv6, less its header and UDP's
 	minMTU                   = 228  // headers, cookie and some room
+	minFragment              = 32   // of a handshake message, if the MTU is kept or not
 	defaultRetransmitTimeout = time.Second
 	maxRetransmitTimeout     = 60 * time.Second // RFC 6347 section 4.2.4.1
 
 	maxIdentity   = 1024
+	maxKey        = 1<<16 - 1 // RFC 4279 section 2 writes its length in two octets
 	maxServerName = 255
 )
 
@@ -260,15 +264,23 @@ func (c *Config) check(isClient bool) error {
 	if c.RecordSizeLimit != 0 && (c.RecordSizeLimit < minRecordSizeLimit || c.RecordSizeLimit > wire.MaxPlaintext) {
 		return errors.New("tlspsk: Config.RecordSizeLimit is not within 64 to 16384")
 	}
+	if c.CipherSuites != nil && len(c.CipherSuites) == 0 {
+		return errors.New("tlspsk: Config.CipherSuites is empty, but not nil")
+	}
 	if !isClient {
-		if c.GetPSK == nil {
+		switch {
+		case c.GetPSK == nil:
 			return errors.New("tlspsk: a server needs Config.GetPSK")
+		case len(c.IdentityHint) > maxIdentity:
+			return errors.New("tlspsk: Config.IdentityHint is longer than 1024 octets")
 		}
 		return nil
 	}
 	switch {
 	case len(c.Key) == 0:
 		return errors.New("tlspsk: a client needs Config.Key")
+	case len(c.Key) > maxKey:
+		return errors.New("tlspsk: Config.Key is longer than 65535 octets")
 	case len(c.Identity) > maxIdentity:
 		return errors.New("tlspsk: Config.Identity is longer than 1024 octets")
 	case len(c.ServerName) > maxServerName:

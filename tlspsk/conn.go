@@ -26,9 +26,12 @@ type Conn struct {
 	handshakeErr error // guarded by handshakeMu
 	// complete is set once the handshake is done and state is final.
 	complete atomic.Bool
-	state    ConnectionState // written under handshakeMu before complete is set
+	state    ConnectionState // written under closeMu before complete is set
 
-	closeOnce sync.Once
+	closeMu sync.Mutex // guards what follows
+	closed  bool
+	// endHandshake ends the handshake, if one is under way. It is nil before.
+	endHandshake context.CancelCauseFunc
 }
 
 // Client returns a TLS client on conn, which the Conn takes over. The
@@ -83,6 +86,11 @@ func (c *Conn) handshake(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.config.handshakeTimeout(), errHandshakeTimeout{})
 	defer cancel()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if !c.beginHandshake(end) {
+		return net.ErrClosed
+	}
 	stop := context.AfterFunc(ctx, c.t.abort)
 	h := newHandshaker(ctx, c)
 	var err error
@@ -91,19 +99,43 @@ func (c *Conn) handshake(ctx context.Context) error {
 	} else {
 		err = h.server()
 	}
+	if a, ok := alertFor(err); ok {
+		c.t.sendAlert(alertLevelFatal, a) // which may block, so ctx still counts
+	}
 	if !stop() {
 		// The transport has been cut, perhaps just after the last message.
-		return context.Cause(ctx)
+		err = context.Cause(ctx)
+	}
+	if err == nil {
+		h.state.HandshakeComplete = true
+		err = c.establish(h.state)
 	}
 	if err != nil {
-		if a, ok := alertFor(err); ok {
-			c.t.sendAlert(alertLevelFatal, a)
-		}
+		h.state.exporter.close() // VerifyConnection may have kept it
 		return err
 	}
-	c.state = h.state
-	c.state.HandshakeComplete = true
 	c.t.finishHandshake()
+	return nil
+}
+
+// beginHandshake notes how Close can end the handshake. It returns false after
+// Close.
+func (c *Conn) beginHandshake(end context.CancelCauseFunc) bool {
+	c.closeMu.Lock()
+	defer c.closeMu.Unlock()
+	c.endHandshake = end
+	return !c.closed
+}
+
+// establish notes the state of a handshake that is done. It fails after Close,
+// which has not found the state and would leave the master secret in it.
+func (c *Conn) establish(state ConnectionState) error {
+	c.closeMu.Lock()
+	defer c.closeMu.Unlock()
+	if c.closed {
+		return net.ErrClosed
+	}
+	c.state = state
 	return nil
 }
 
@@ -146,15 +178,22 @@ func (c *Conn) CloseWrite() error {
 }
 
 // Close tells the peer, closes the underlying connection, and makes calls that
-// are blocked return. It forgets the session's keys.
+// are blocked return; the context of a callback that a handshake waits for ends.
+// It forgets the master secret, so that nothing can be exported any more.
 func (c *Conn) Close() error {
-	err := net.ErrClosed
-	c.closeOnce.Do(func() {
-		err = c.t.close()
-		if c.complete.Load() {
-			c.state.exporter.close()
-		}
-	})
+	c.closeMu.Lock()
+	if c.closed {
+		c.closeMu.Unlock()
+		return net.ErrClosed
+	}
+	c.closed = true
+	end, exporter := c.endHandshake, c.state.exporter
+	c.closeMu.Unlock()
+	err := c.t.close()
+	if end != nil {
+		end(net.ErrClosed)
+	}
+	exporter.close()
 	return err
 }
 
@@ -164,7 +203,7 @@ func (c *Conn) SetDeadline(t time.Time) error {
 }
 
 // SetReadDeadline sets the deadline of Read. A Read that ran into it may be
-// repeated.
+// repeated, unless it was doing the handshake: that fails for good.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.t.setReadDeadline(t) }
 
 // SetWriteDeadline sets the deadline of Write. After a TLS Write ran into it,

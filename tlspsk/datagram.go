@@ -187,7 +187,15 @@ func (d *datagram) changeWriteProtection(p suite.Protection) {
 	d.out.protection, d.out.epoch = p, 1
 }
 
+// flush sends nothing any more once the session has ended: a server whose
+// callback took too long must not let the client believe in a session.
 func (d *datagram) flush() error {
+	d.in.mu.Lock()
+	err := d.in.err
+	d.in.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	d.outMu.Lock()
 	defer d.outMu.Unlock()
 	return d.out.start(d.retransmitTimeout)
@@ -334,11 +342,11 @@ func (d *datagram) sendAlert(level uint8, a Alert) {
 }
 
 func (d *datagram) sendAlertLocked(level uint8, a Alert) {
-	if d.out.closed {
+	if d.out.err != nil {
 		return
 	}
 	if level == alertLevelFatal || a == AlertCloseNotify {
-		d.out.closed = true
+		d.out.err = errShutdown
 	}
 	d.out.send(d.out.appendRecord(nil, wire.Alert, d.out.epoch, []byte{level, uint8(a)}))
 }
@@ -388,11 +396,11 @@ func (d *datagram) write(p []byte) (int, error) {
 	d.outMu.Lock()
 	defer d.outMu.Unlock()
 	switch {
-	case d.out.closed:
-		return 0, errShutdown
+	case d.out.err != nil:
+		return 0, d.out.err
 	case len(p) > d.out.limit:
 		return 0, ErrTooLarge
-	case d.out.seq[1] >= 1<<wire.SeqBits-1:
+	case d.out.seq[1] > lastRecord:
 		return 0, errors.New("tlspsk: the session's sequence numbers are used up")
 	}
 	large := largeBuffers.Get().(*[largeBuffer]byte)
@@ -415,6 +423,9 @@ func (d *datagram) close() error {
 	d.in.err = net.ErrClosed
 	d.endLocked(net.ErrClosed)
 	d.in.mu.Unlock()
+	d.outMu.Lock()
+	d.out.err = net.ErrClosed
+	d.outMu.Unlock()
 	return d.release()
 }
 

@@ -1,6 +1,7 @@
 package tlspsk
 
 import (
+	"os"
 	"slices"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 func (d *datagram) readMessage() ([]byte, error) {
 	for {
 		if raw := d.in.assembler.pop(); raw != nil {
+			if raw[0] == wire.TypeClientKeyExchange {
+				d.forgetFlight()
+			}
 			return raw, nil
 		}
 		if err := d.receive(); err != nil {
@@ -22,9 +26,22 @@ func (d *datagram) readMessage() ([]byte, error) {
 	}
 }
 
+// forgetFlight ends the repeating of a server's flight that the client has begun
+// to answer. It is not needed any more, since the client has all of it; and it
+// would be sent when GetPSK is done, so that whoever asks for it, by repeating the
+// ClientHello, would learn how long GetPSK took, which delayRefusal hides.
+func (d *datagram) forgetFlight() {
+	d.outMu.Lock()
+	defer d.outMu.Unlock()
+	d.out.flight = flight{}
+}
+
 // receive takes in one datagram. Until one comes it repeats the flight.
 func (d *datagram) receive() error {
 	for {
+		if isClosed(d.readBy.wait()) {
+			return os.ErrDeadlineExceeded
+		}
 		b, err := d.nextDatagram()
 		if err != nil {
 			return err
@@ -40,21 +57,26 @@ func (d *datagram) receive() error {
 	}
 }
 
-// waitForDatagram returns when there may be a datagram, or, with true, when
-// the flight is to be repeated. A server that waits for the first ClientHello
-// has no flight.
+// waitForDatagram returns when there may be a datagram, or the read deadline is
+// over, or, with true, when the flight is to be repeated. A server that waits for
+// the first ClientHello, or for the Finished, has no flight.
 func (d *datagram) waitForDatagram() (timeout bool) {
 	d.outMu.Lock()
 	f := d.out.flight
 	d.outMu.Unlock()
 	if !f.sent {
-		<-d.arrived
+		select {
+		case <-d.arrived:
+		case <-d.readBy.wait():
+		}
 		return false
 	}
 	timer := time.NewTimer(time.Until(f.repeat))
 	defer timer.Stop()
 	select {
 	case <-d.arrived:
+		return false
+	case <-d.readBy.wait():
 		return false
 	case <-timer.C:
 		return true

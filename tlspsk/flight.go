@@ -40,8 +40,13 @@ type datagramWriter struct {
 	// none. inner is scratch for what such records hold.
 	connectionID, inner []byte
 	flight              flight
-	closed              bool // close_notify or a fatal alert has been sent
+	err                 error // what ended writing: close_notify, a fatal alert, Close
 }
+
+// lastRecord is the last sequence number that Write may use. The numbers above it
+// are for alerts and repeated flights: if one wrapped, it would run into the
+// epoch, and a nonce would come again.
+const lastRecord = 1<<wire.SeqBits - 1<<20
 
 // add starts a new flight when the last has been sent, and adds to it.
 func (w *datagramWriter) add(item flightItem) {
@@ -108,7 +113,8 @@ func (w *datagramWriter) sendFlight() error {
 			continue
 		}
 		overhead := w.overhead(item.epoch) + wire.DTLSHeaderLen
-		most := min(w.mtu-overhead, w.limit-wire.DTLSHeaderLen)
+		// A peer's connection ID of 255 octets leaves no room in a small MTU.
+		most := min(max(w.mtu-overhead, minFragment), w.limit-wire.DTLSHeaderLen)
 		for h := item.msg; ; h.Offset += h.Octets {
 			h.Octets = min(h.Length-h.Offset, most)
 			if err := flushed(overhead + h.Octets); err != nil {

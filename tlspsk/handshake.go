@@ -95,15 +95,15 @@ func (h *handshaker) deriveKeys(psk, shared []byte) error {
 }
 
 // readFinished checks the peer's Finished.
-func (h *handshaker) readFinished(fromClient bool) error {
-	protection := h.serverProtection
-	if fromClient {
-		protection = h.clientProtection
+func (h *handshaker) readFinished() error {
+	protection := h.clientProtection
+	if h.isClient {
+		protection = h.serverProtection
 	}
 	if err := h.t.changeReadProtection(protection); err != nil {
 		return err
 	}
-	want := suite.VerifyData(h.master, fromClient, h.transcript.sum())
+	want := suite.VerifyData(h.master, !h.isClient, h.transcript.sum())
 	raw, err := h.t.readMessage()
 	if err != nil {
 		return err
@@ -122,17 +122,24 @@ func (h *handshaker) readFinished(fromClient bool) error {
 	return nil
 }
 
+// finished is what our Finished says, if the transcript ends here.
+func (h *handshaker) finished() []byte {
+	return suite.VerifyData(h.master, h.isClient, h.transcript.sum())
+}
+
 // writeFinished adds ChangeCipherSpec and Finished to the flight.
-func (h *handshaker) writeFinished(fromClient bool) {
+func (h *handshaker) writeFinished(verifyData []byte) {
 	protection := h.serverProtection
-	if fromClient {
+	if h.isClient {
 		protection = h.clientProtection
 	}
 	h.t.changeWriteProtection(protection)
-	h.write(wire.TypeFinished, suite.VerifyData(h.master, fromClient, h.transcript.sum()))
+	h.write(wire.TypeFinished, verifyData)
 }
 
-// verifyConnection makes the exporter available and runs the callback.
+// verifyConnection makes the exporter available and runs the callback. From here
+// on h.master is the exporter's: the callback may have left a goroutine behind
+// that goes on exporting.
 func (h *handshaker) verifyConnection() error {
 	h.state.exporter = &exporter{prf: h.master, clientRandom: h.clientRandom, serverRandom: h.serverRandom}
 	if h.config.VerifyConnection == nil {

@@ -1,6 +1,7 @@
 package tlspsk
 
 import (
+	"errors"
 	"io"
 	"slices"
 
@@ -24,11 +25,11 @@ func (h *handshaker) client() error {
 	if err := h.writeClientKeyExchange(keyExchange); err != nil {
 		return err
 	}
-	h.writeFinished(true)
+	h.writeFinished(h.finished())
 	if err := h.t.flush(); err != nil {
 		return err
 	}
-	if err := h.readFinished(false); err != nil {
+	if err := h.readFinished(); err != nil {
 		return err
 	}
 	return h.verifyConnection()
@@ -47,6 +48,9 @@ func (h *handshaker) makeHello() (*wire.ClientHello, error) {
 		}
 		ecdhe, cbc = ecdhe || s.ECDHE, cbc || s.CBC()
 		hello.CipherSuites = append(hello.CipherSuites, id)
+	}
+	if len(hello.CipherSuites) == 0 {
+		return nil, errors.New("tlspsk: Config.CipherSuites has ECDHE_PSK only, and Config.CurvePreferences no curve")
 	}
 	e := &hello.Extensions
 	e.ServerName, e.HasServerName = h.config.ServerName, h.config.ServerName != ""

@@ -48,7 +48,7 @@ func (h *handshaker) server() error {
 	if err != nil {
 		return err
 	}
-	err = h.readFinished(true)
+	err = h.readFinished()
 	if err == nil && unknown != nil {
 		// Nobody can know a random key. But if he could, he would get in here.
 		err = &AlertError{Alert: AlertBadRecordMAC}
@@ -57,10 +57,11 @@ func (h *handshaker) server() error {
 		h.delayRefusal(lookUpBegan)
 		return unknownIdentity(unknown, err)
 	}
+	finished := h.finished()
 	if err := h.verifyConnection(); err != nil {
 		return err
 	}
-	h.writeFinished(false)
+	h.writeFinished(finished)
 	return h.t.flush()
 }
 
@@ -293,8 +294,8 @@ func (h *handshaker) lookUp(shared []byte) (unknown, err error) {
 		return err, h.deriveDecoyKeys(decoy, shared)
 	case err != nil:
 		return nil, callbackError("GetPSK", err)
-	case len(psk.Key) == 0:
-		return nil, callbackError("GetPSK", errors.New("empty key"))
+	case psk == nil || len(psk.Key) == 0 || len(psk.Key) > maxKey:
+		return nil, callbackError("GetPSK", errors.New("no key, or one that is empty or longer than 65535 octets"))
 	}
 	h.state.PSKData = psk.Data
 	return nil, h.deriveKeys(psk.Key, shared)

@@ -17,7 +17,8 @@ func Dial(network, addr string, config *Config) (*Conn, error) {
 // A Dialer dials with options.
 type Dialer struct {
 	// NetDialer makes the underlying connection. Nil means net.Dialer's zero
-	// value.
+	// value. Its Timeout and Deadline hold for connection and handshake as a
+	// whole, as crypto/tls has it.
 	NetDialer *net.Dialer
 	// Config is the client's configuration, and required.
 	Config *Config
@@ -44,6 +45,16 @@ func dial(ctx context.Context, d *net.Dialer, network, addr string, config *Conf
 	datagrams, err := isDatagram(network)
 	if err != nil {
 		return nil, err
+	}
+	if d.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.Timeout)
+		defer cancel()
+	}
+	if !d.Deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, d.Deadline)
+		defer cancel()
 	}
 	raw, err := d.DialContext(ctx, network, addr)
 	if err != nil {

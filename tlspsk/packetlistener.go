@@ -1,6 +1,7 @@
 package tlspsk
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"net"
@@ -34,7 +35,7 @@ func NewPacketListener(pc net.PacketConn, config *Config) net.Listener {
 		accepted: make(chan *Conn, acceptBacklog),
 		closed:   make(chan struct{}),
 		peers:    make(map[netip.AddrPort]*peer),
-		byID:     make(map[connectionID]*datagram),
+		byID:     make(map[connectionID]*listenerSession),
 	}
 	go l.readLoop()
 	return l
@@ -51,8 +52,9 @@ type packetListener struct {
 
 	mu    sync.Mutex // guards what follows
 	peers map[netip.AddrPort]*peer
-	byID  map[connectionID]*datagram // sessions and handshakes
-	shut  bool                       // closed is closed
+	byID  map[connectionID]*listenerSession // sessions and handshakes
+	shut  bool                              // closed is closed
+	over  bool                              // the socket is closed
 }
 
 // A connectionID is what our clients put in their records when they can
@@ -66,9 +68,7 @@ type connectionID [8]byte
 // 4.2.8), but a new ClientHello may also be forged, so the session stays until
 // the handshake has proved that the client knows the key.
 type peer struct {
-	session, handshake *datagram
-	// The randoms of the ClientHellos that they began with.
-	sessionRandom, handshakeRandom [wire.RandomLen]byte
+	session, handshake *listenerSession
 }
 
 // Accept returns the next client, a *Conn. It has not done its handshake, but
@@ -114,18 +114,25 @@ func (l *packetListener) Close() error {
 func (l *packetListener) closeIfIdle() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.shut && len(l.peers) == 0 && len(l.byID) == 0 {
-		return l.socket.Close()
+	if l.over || !l.shut || len(l.peers) > 0 || len(l.byID) > 0 {
+		return nil
 	}
-	return nil
+	l.over = true
+	return l.socket.Close()
+}
+
+func (l *packetListener) isOver() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over
 }
 
 func (l *packetListener) readLoop() {
 	b := make([]byte, maxDatagram)
 	for {
 		n, from, local, err := l.socket.read(b)
-		if errors.Is(err, net.ErrClosed) {
-			return
+		if errors.Is(err, net.ErrClosed) || err != nil && l.isOver() {
+			return // not every net.PacketConn has net.ErrClosed for us
 		}
 		if err != nil {
 			time.Sleep(readErrorPause)
@@ -146,16 +153,16 @@ func (l *packetListener) route(b []byte, from netip.AddrPort, local []byte) {
 	// is; both try it, and authentication decides. The handshake comes first
 	// because it copies b, and the session decrypts in place.
 	if handshake != nil {
-		handshake.deliver(b, from)
+		handshake.d.deliver(b, from)
 	}
 	if session != nil {
-		session.deliver(b, from)
+		session.d.deliver(b, from)
 	}
 }
 
 // find returns whom a datagram may be for: whose connection ID its first
 // record carries, or else whose source it has.
-func (l *packetListener) find(b []byte, from netip.AddrPort) (session, handshake *datagram) {
+func (l *packetListener) find(b []byte, from netip.AddrPort) (session, handshake *listenerSession) {
 	h, _, _, ok := wire.NextRecord(b, len(connectionID{}))
 	if !ok {
 		return nil, nil
@@ -182,7 +189,7 @@ type initialHello struct {
 // ClientHello, or with the first fragment of one that reaches past the cookie.
 func parseInitialHello(b []byte) (hello initialHello, ok bool) {
 	r, content, _, ok := wire.NextRecord(b, 0)
-	if !ok || r.Type != wire.Handshake || r.Epoch() != 0 {
+	if !ok || r.Type != wire.Handshake || r.Seq > lastRecord { // nor of a later epoch
 		return hello, false
 	}
 	f, body, _, ok := wire.NextFragment(content)
@@ -204,14 +211,14 @@ func (l *packetListener) takeHello(hello *initialHello, b []byte, from netip.Add
 	random := [wire.RandomLen]byte(hello.Random)
 	l.mu.Lock()
 	p := l.peers[from]
-	if p != nil && p.handshake != nil && p.handshakeRandom == random {
-		d := p.handshake
+	if p != nil && p.handshake != nil && p.handshake.random == random {
+		s := p.handshake
 		l.mu.Unlock()
-		d.deliver(b, from) // repeated
+		s.d.deliver(b, from) // repeated
 		return
 	}
 	if l.shut || len(l.accepted) == cap(l.accepted) ||
-		p != nil && p.session != nil && p.sessionRandom == random { // a late repetition
+		p != nil && p.session != nil && p.session.random == random { // a late repetition
 		l.mu.Unlock()
 		return
 	}
@@ -220,15 +227,15 @@ func (l *packetListener) takeHello(hello *initialHello, b []byte, from netip.Add
 		l.peers[from] = p
 	}
 	superseded := p.handshake
-	c, d := l.newSession(hello, from, local)
-	p.handshake, p.handshakeRandom = d, random
-	l.accepted <- c // there is room: only this goroutine adds
+	s := l.newSession(hello, from, local)
+	p.handshake = s
+	l.accepted <- s.conn // there is room: only this goroutine adds
 	l.mu.Unlock()
 
 	if superseded != nil {
-		superseded.end(errReplaced)
+		superseded.d.end(errReplaced)
 	}
-	d.deliver(b, from)
+	s.d.deliver(b, from)
 }
 
 // sendCookie answers a ClientHello. The answer is shorter than what it
@@ -253,9 +260,9 @@ func (l *packetListener) sendCookie(hello *initialHello, to netip.AddrPort, loca
 
 // newSession makes the connection for a client with a valid cookie. l.mu is
 // held.
-func (l *packetListener) newSession(hello *initialHello, from netip.AddrPort, local []byte) (*Conn, *datagram) {
+func (l *packetListener) newSession(hello *initialHello, from netip.AddrPort, local []byte) *listenerSession {
 	d := newDatagram(l.config, false, nil)
-	s := &listenerSession{l: l, d: d, local: local}
+	s := &listenerSession{l: l, d: d, conn: newConn(d, l.config, false), random: [wire.RandomLen]byte(hello.Random), local: local}
 	s.addr.Store(&from)
 	d.out.send = s.send
 	d.local = l.socket.received()
@@ -268,16 +275,19 @@ func (l *packetListener) newSession(hello *initialHello, from netip.AddrPort, lo
 	if !d.in.noID {
 		rand.Read(s.id[:])
 		d.in.connectionID = s.id[:]
-		l.byID[s.id] = d
+		l.byID[s.id] = s
 	}
-	return newConn(d, l.config, false), d
+	return s
 }
 
 // A listenerSession is what ties a session or handshake to its listener.
 type listenerSession struct {
 	l    *packetListener
 	d    *datagram
-	addr atomic.Pointer[netip.AddrPort] // the peer's; changed by move only, with l.mu held
+	conn *Conn
+	// random is that of the ClientHello that it began with.
+	random [wire.RandomLen]byte
+	addr   atomic.Pointer[netip.AddrPort] // the peer's; changed by move only, with l.mu held
 	// local is the address of ours that the client has called, which a client
 	// that moves goes on calling.
 	local []byte
@@ -292,17 +302,24 @@ func (s *listenerSession) send(b []byte) error {
 func (s *listenerSession) promote() {
 	s.l.mu.Lock()
 	p := s.l.peers[*s.addr.Load()]
-	if p == nil || p.handshake != s.d {
+	if p == nil || p.handshake != s {
 		s.l.mu.Unlock()
 		return
 	}
-	replaced := p.session
-	p.session, p.sessionRandom = s.d, p.handshakeRandom
-	p.handshake = nil
+	before := p.session
+	p.session, p.handshake = s, nil
 	s.l.mu.Unlock()
-	if replaced != nil {
-		replaced.end(errReplaced)
+	if before != nil && !before.outlives(s) {
+		before.d.end(errReplaced)
 	}
+}
+
+// outlives reports whether a session goes on when its peer's address begins
+// another one. A device that has lost its state begins another one in its own
+// name. Another client in the same place has got the address from a NAT that
+// forgot whose it was, which is what connection IDs are for.
+func (s *listenerSession) outlives(next *listenerSession) bool {
+	return s.conn.state.ConnectionID && !bytes.Equal(s.conn.state.Identity, next.conn.state.Identity)
 }
 
 // move notes that the session's peer has another address now. If the session
@@ -314,7 +331,7 @@ func (s *listenerSession) move(to netip.AddrPort) {
 	if from == to {
 		return
 	}
-	random := s.l.forget(from, s.d)
+	s.l.forget(from, s)
 	s.addr.Store(&to)
 	s.d.setRemote(net.UDPAddrFromAddrPort(to))
 	p := s.l.peers[to]
@@ -323,36 +340,34 @@ func (s *listenerSession) move(to netip.AddrPort) {
 		s.l.peers[to] = p
 	}
 	if p.session == nil {
-		p.session, p.sessionRandom = s.d, random
+		p.session = s
 	}
 }
 
 // remove makes the listener forget the session or handshake.
 func (s *listenerSession) remove() error {
 	s.l.mu.Lock()
-	s.l.forget(*s.addr.Load(), s.d)
-	if s.l.byID[s.id] == s.d {
+	s.l.forget(*s.addr.Load(), s)
+	if s.l.byID[s.id] == s {
 		delete(s.l.byID, s.id)
 	}
 	s.l.mu.Unlock()
 	return s.l.closeIfIdle()
 }
 
-// forget removes a session or handshake from an address, and returns the
-// random that the session began with. l.mu is held.
-func (l *packetListener) forget(addr netip.AddrPort, d *datagram) (random [wire.RandomLen]byte) {
+// forget removes a session or handshake from an address. l.mu is held.
+func (l *packetListener) forget(addr netip.AddrPort, s *listenerSession) {
 	p := l.peers[addr]
 	if p == nil {
-		return random
+		return
 	}
-	if p.session == d {
-		p.session, random = nil, p.sessionRandom
+	if p.session == s {
+		p.session = nil
 	}
-	if p.handshake == d {
+	if p.handshake == s {
 		p.handshake = nil
 	}
 	if p.session == nil && p.handshake == nil {
 		delete(l.peers, addr)
 	}
-	return random
 }

@@ -85,8 +85,11 @@ func (e *exporter) export(label string, context []byte, length int) ([]byte, err
 	return out, nil
 }
 
-// close forgets the master secret.
+// close forgets the master secret. There is none in a nil exporter.
 func (e *exporter) close() {
+	if e == nil {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.prf = nil

@@ -36,6 +36,7 @@ type streamReader struct {
 	seq        uint64
 	limit      int // longest plaintext that we take
 	sawRecord  bool
+	sawHello   bool // the first handshake message is complete
 
 	handshake []byte // of messages not yet returned; a record may hold part of one, or several
 	returned  int    // octets of handshake that readMessage has returned
@@ -110,7 +111,8 @@ func (s *stream) nextRecord() (wire.ContentType, []byte, error) {
 		}
 		in.seq++
 	}
-	if len(content) > in.limit {
+	// Unprotected records need not keep to a record_size_limit (RFC 8449 section 4).
+	if in.protection != nil && len(content) > in.limit {
 		return 0, nil, fail(AlertRecordOverflow, "record of %d octets, more than %d", len(content), in.limit)
 	}
 	in.sawRecord = true
@@ -119,15 +121,17 @@ func (s *stream) nextRecord() (wire.ContentType, []byte, error) {
 
 func (s *stream) checkHeader(h wire.RecordHeader) error {
 	if !s.in.sawRecord {
-		// The first record tells a peer of another protocol. The version of a
-		// ClientHello's record may be an older one (RFC 5246 appendix E.1).
+		// The first record tells a peer of another protocol.
 		if h.Version>>8 != wire.VersionTLS12>>8 {
 			return fail(AlertProtocolVersion, "the first octets are no TLS record")
 		}
 		if h.Type != wire.Handshake && h.Type != wire.Alert {
 			return fail(AlertUnexpectedMessage, "the first record is of type %d", h.Type)
 		}
-	} else if h.Version != wire.VersionTLS12 {
+	}
+	// A ClientHello's records, of which there may be several, may be of an older
+	// version (RFC 5246 appendix E.1).
+	if h.Version != wire.VersionTLS12 && (s.in.sawHello || h.Version>>8 != wire.VersionTLS12>>8) {
 		return fail(AlertProtocolVersion, "record of version 0x%04x", h.Version)
 	}
 	limit := wire.MaxPlaintext
@@ -178,7 +182,7 @@ func (s *stream) readMessage() ([]byte, error) {
 				return nil, err
 			}
 			if n += wire.HeaderLen; len(in.handshake) >= n {
-				in.returned = n
+				in.returned, in.sawHello = n, true
 				return in.handshake[:n:n], nil
 			}
 		}
@@ -424,6 +428,7 @@ func (s *stream) close() error {
 	if s.out.mu.TryLock() {
 		s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
 		s.sendAlertLocked(alertLevelWarning, AlertCloseNotify)
+		s.out.err = net.ErrClosed
 		s.out.mu.Unlock()
 	}
 	return s.conn.Close()

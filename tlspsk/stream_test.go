@@ -297,7 +297,9 @@ func TestExporterBounds(t *testing.T) {
 // Configurations that can't work are refused with the field's name.
 func TestConfigCheck(t *testing.T) {
 	for field, change := range map[string]func(*Config){
-		"Config.Key":               func(c *Config) { c.Key = nil },
+		"needs Config.Key":         func(c *Config) { c.Key = nil },
+		"Config.Key is longer":     func(c *Config) { c.Key = make([]byte, maxKey+1) },
+		"is empty, but not nil":    func(c *Config) { c.CipherSuites = []uint16{} },
 		"Config.Identity":          func(c *Config) { c.Identity = make([]byte, maxIdentity+1) },
 		"Config.ServerName":        func(c *Config) { c.ServerName = strings.Repeat("x", 256) },
 		"Config.CipherSuites":      func(c *Config) { c.CipherSuites = []uint16{0x002f} },
@@ -313,6 +315,11 @@ func TestConfigCheck(t *testing.T) {
 	}
 	if _, err := Listen("tcp", "127.0.0.1:0", &Config{}); err == nil || !strings.Contains(err.Error(), "Config.GetPSK") {
 		t.Errorf("no GetPSK: %v", err)
+	}
+	hint := serverConfig()
+	hint.IdentityHint = make([]byte, 1<<16) // which no message holds
+	if _, err := Listen("tcp", "127.0.0.1:0", hint); err == nil || !strings.Contains(err.Error(), "Config.IdentityHint") {
+		t.Errorf("a long hint: %v", err)
 	}
 	if _, err := Dial("unix", "x", clientConfig()); err == nil || !strings.Contains(err.Error(), "unix") {
 		t.Errorf("unknown network: %v", err)
