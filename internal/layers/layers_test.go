@@ -20,8 +20,8 @@ var levels = []string{
 		"internal/keyapi internal/keyapi/keyclient internal/keyapi/keyserver " +
 		"internal/adminapi internal/adminapi/adminserver saef " +
 		"internal/gateway/access internal/gateway/http1 internal/gateway/primitive internal/gateway/policy internal/gateway/matrix internal/gateway/gwtest internal/gateway/backendtest internal/gateway/mqtt internal/gateway/coap",
-	5: "internal/demo internal/mafd internal/cli internal/gateway/httpgw internal/gateway/mqttgw internal/gateway/coapgw",
-	6: "cmd/mafd cmd/maf",
+	5: "internal/demo internal/mafd internal/cli internal/gateway/httpgw internal/gateway/mqttgw internal/gateway/coapgw internal/gateway",
+	6: "cmd/mafd cmd/maf cmd/mafgw",
 	7: "internal/timing internal/leaks internal/peers internal/interop internal/cost internal/flood internal/docs internal/layers", // tests
 }
 
@@ -33,12 +33,18 @@ var forbidden = []struct{ pkg, dep, why string }{
 	{"saef", module + "/internal/seal", "a captured gateway must not contain code that opens sealed keys"},
 	{"cmd/maf", module + "/internal/store", "the tool talks to mafd; it does not open its store"},
 	{"cmd/maf", module + "/internal/authority", "the tool talks to mafd; it is not a MAF"},
+	{"cmd/mafgw", module + "/internal/authority", "the gateway is not a MAF"},
+	{"cmd/mafgw", module + "/internal/store", "a captured gateway must not contain code that reads the key store"},
+	{"cmd/mafgw", module + "/internal/seal", "a captured gateway must not contain code that opens sealed keys"},
+	{"cmd/mafgw", module + "/internal/adminapi", "a captured gateway must not contain code that administers the MAF"},
+	{"cmd/mafgw", "database/sql", "the gateway has no database"},
 	{"internal/authority", "net/http", "the core knows no HTTP"},
 	{"internal/authority", "database/sql", "the core knows no SQL"},
 	{"internal/authority", module + "/tlspsk", "the core knows no sockets"},
 	{"tlspsk", "crypto/x509", "the engine has no certificates"},
 	{"tlspsk", "crypto/tls", "the engine has no other versions"},
 	{"cmd/mafd", "testing", "production code must not contain test packages"},
+	{"cmd/mafgw", "testing", "production code must not contain test packages"},
 	{"cmd/maf", "testing", "production code must not contain test packages"},
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,10 @@ type Config struct {
 	// front and without.
 	CSENames []string
 	Broker   Broker
+	// Public is where devices find the gateway, such as
+	// "mqtts://gateway.example.com:8883": what they get for Broker.Contact. "" means
+	// that they get that as it is.
+	Public   string
 	Limits   Limits
 	Recorder access.Recorder // nil: nothing is recorded
 	Log      *slog.Logger    // nil: nothing is logged
@@ -36,6 +41,9 @@ type Broker struct {
 	// not empty.
 	Username string
 	Password saef.Secret
+	// Contact is where the CSE finds the broker: what it gets for the addresses
+	// of devices (poa, nu). "" means "mqtt://" and Address.
+	Contact string
 }
 
 // Limits bound what one device can make the gateway hold. Zero fields have
@@ -78,7 +86,8 @@ func (l *Limits) setDefaults() {
 
 // A Server is the MQTT side of a gateway.
 type Server struct {
-	config Config
+	config   Config
+	contacts contacts
 
 	mu           sync.Mutex
 	closing      bool                        // guarded by mu
@@ -108,6 +117,15 @@ func New(c Config) (*Server, error) {
 	if len(c.CSENames) == 0 || slices.ContainsFunc(c.CSENames, func(s string) bool { return !isName(s) }) {
 		return nil, errors.New("mqttgw: CSENames has none, or one that is no identifier in a topic")
 	}
+	if c.Broker.Contact == "" {
+		c.Broker.Contact = "mqtt://" + c.Broker.Address
+	}
+	for _, s := range []string{c.Broker.Contact, c.Public} {
+		u, err := url.Parse(s)
+		if s != "" && (err != nil || u.Scheme != "mqtt" && u.Scheme != "mqtts" || s != u.Scheme+"://"+u.Host || u.Host == "") {
+			return nil, errors.New("mqttgw: Broker.Contact or Public is not such as mqtt://broker.example.com:1883")
+		}
+	}
 	c.Limits.setDefaults()
 	if c.Recorder == nil {
 		c.Recorder = access.Discard{}
@@ -117,10 +135,18 @@ func New(c Config) (*Server, error) {
 	}
 	return &Server{
 		config:       c,
+		contacts:     contacts{broker: c.Broker.Contact, public: c.Public},
 		listeners:    make(map[*saef.Listener]bool),
 		associations: make(map[*association]bool),
 		sessions:     make(map[onem2m.KmID]*keySession),
 	}, nil
+}
+
+// Associations returns how many there are.
+func (s *Server) Associations() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.associations)
 }
 
 // Serve accepts associations on l, which it closes in the end. It returns nil
@@ -139,7 +165,7 @@ func (s *Server) Serve(l *saef.Listener) error {
 			}
 			return err
 		}
-		a := newAssociation(s, conn)
+		a := newAssociation(s, conn, conn.Association())
 		if !s.begin(a) {
 			conn.Close()
 			return nil
