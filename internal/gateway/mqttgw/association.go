@@ -24,12 +24,13 @@ var errShutdown = errors.New("the gateway shuts down")
 // An association is a device's connection with its connection to the broker. It
 // has two goroutines, each of which reads from one side and writes to either.
 type association struct {
-	server *Server
-	limits *Limits
-	log    *slog.Logger
-	peer   *policy.Peer
-	names  *names
-	prefix string // of request identifiers towards the CSE
+	server  *Server
+	limits  *Limits
+	context saef.Association
+	log     *slog.Logger
+	peer    *policy.Peer
+	names   *names
+	prefix  string // of request identifiers towards the CSE
 
 	device *side
 	// broker is set by connect, before there is a second goroutine.
@@ -77,11 +78,6 @@ func newSide(conn net.Conn, timeout time.Duration) *side {
 	return &side{conn: conn, r: bufio.NewReaderSize(conn, 512), timeout: timeout}
 }
 
-// association tells who is at the other end of a device's side.
-func (s *side) association() saef.Association {
-	return s.conn.(interface{ Association() saef.Association }).Association()
-}
-
 func (s *side) send(p mqtt.Packet) error { return s.sendWithin(p, s.timeout) }
 
 func (s *side) sendWithin(p mqtt.Packet, timeout time.Duration) error {
@@ -103,10 +99,10 @@ func (s *side) silence() time.Duration {
 	return time.Since(s.lastSent)
 }
 
-func newAssociation(s *Server, conn *saef.Conn) *association {
-	assoc := conn.Association()
+// newAssociation takes the device's connection, whose security context is assoc.
+func newAssociation(s *Server, conn net.Conn, assoc saef.Association) *association {
 	a := &association{
-		server: s, limits: &s.config.Limits,
+		server: s, limits: &s.config.Limits, context: assoc,
 		log:    s.config.Log.With("peer", assoc.Peer(), "kcid", assoc.KcID.String()),
 		peer:   s.config.Rules.Peer(assoc),
 		device: newSide(conn, s.config.Limits.Write),
@@ -125,20 +121,25 @@ func (a *association) run() {
 	if a.leave != nil {
 		defer a.leave()
 	}
-	if err == nil {
-		var broker sync.WaitGroup
-		broker.Go(func() { a.lost(a.fromBroker()) })
-		a.lost(a.fromDevice())
-		broker.Wait()
-	} else {
+	if err != nil {
 		a.end(err, false)
-	}
-	for _, x := range slices.Concat(a.toCSE.takeAll(), a.toDevice.takeAll()) {
-		a.record(x.entry, x.begun)
+	} else {
+		a.serve()
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.log.Info("association ended", "cause", a.cause)
+}
+
+// serve passes packets on, both ways, until the association ends.
+func (a *association) serve() {
+	var broker sync.WaitGroup
+	broker.Go(func() { a.lost(a.fromBroker()) })
+	a.lost(a.fromDevice())
+	broker.Wait()
+	for _, x := range slices.Concat(a.toCSE.takeAll(), a.toDevice.takeAll()) {
+		a.record(x.entry, x.begun)
+	}
 }
 
 // setBroker takes the connection to the broker, unless the association has ended.
@@ -425,7 +426,7 @@ func (a *association) brokerPublish(p *mqtt.Publish) error {
 
 // record writes the entry of an exchange that is over.
 func (a *association) record(e access.Entry, begun time.Time) {
-	e.Binding, e.Peer, e.KcID = "mqtt", a.peer.String(), a.device.association().KcID
+	e.Binding, e.Peer, e.KcID = "mqtt", a.peer.String(), a.context.KcID
 	e.Duration = time.Since(begun)
 	a.server.config.Recorder.Record(e)
 }

@@ -38,7 +38,7 @@ func (a *association) connect() error {
 		a.recordRefusal(refused, c.Will.Payload)
 		return a.refuseConnect(mqtt.NotAuthorized, errors.New("a will that may not be published: "+refused.reason))
 	}
-	id := a.device.association().KmID
+	id := a.context.KmID
 	if !a.server.admit(id, theirs.ClientID, theirs.CleanSession) {
 		return a.refuseConnect(mqtt.ServerUnavailable, errors.New("too many connections or sessions of one master key"))
 	}
@@ -71,7 +71,7 @@ func (a *association) brokerConnect(c *mqtt.Connect) (*mqtt.Connect, *refusal) {
 	b := &a.server.config.Broker
 	theirs := &mqtt.Connect{
 		CleanSession: c.CleanSession, KeepAlive: c.KeepAlive,
-		ClientID: clientID(a.device.association(), a.server.config.CSE, c.ClientID),
+		ClientID: clientID(a.context, a.server.config.CSE, c.ClientID),
 	}
 	if b.Username != "" {
 		theirs.HasUsername, theirs.Username = true, b.Username

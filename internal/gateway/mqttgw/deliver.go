@@ -28,6 +28,7 @@ func (a *association) toPeer(name string, payload []byte) ([]byte, error) {
 	} else {
 		a.answered(v, len(payload))
 	}
+	a.server.contacts.inward(v)
 	return v.Append(nil), nil
 }
 

@@ -1,16 +1,21 @@
 package mqttgw
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/gateway/mqtt"
 	"github.com/onem2m-maf/maf/internal/gateway/policy"
+	"github.com/onem2m-maf/maf/internal/gateway/primitive"
+	"github.com/onem2m-maf/maf/onem2m"
+	"github.com/onem2m-maf/maf/saef"
 )
 
 // Of a SUBSCRIBE, what is allowed is passed on and what is not fails, each in its
@@ -40,7 +45,7 @@ func TestSubscribe(t *testing.T) {
 		if p, ok := client.read().(*mqtt.Suback); !ok || p.ID != id || string(p.Codes) != c.codes {
 			t.Errorf("%+v: %+v", c.filters, p)
 		}
-		if strings.Trim(c.codes, "\x80") == "" {
+		if strings.ReplaceAll(c.codes, "\x80", "") == "" {
 			continue // the broker hears nothing
 		}
 		got, ok := s.next().(*mqtt.Subscribe)
@@ -127,36 +132,106 @@ func TestDropped(t *testing.T) {
 	}
 }
 
-// A device that is only ever refused is alive, and the broker learns it.
-func TestKeepAliveTowardsTheBroker(t *testing.T) {
-	b := newBroker(t, nil)
-	f := newFixture(t, b.address(), policy.Config{}, nil)
-	client := f.dial(f.site.AE("meter7", meter7))
-	client.send(&mqtt.Connect{CleanSession: true, ClientID: "x", KeepAlive: 2})
-	client.read()
-	s := b.session()
-	for len(s.got) == 0 {
-		client.send(&mqtt.Publish{QoS: 1, ID: 1, Topic: "temperature"})
-		client.wantAck(mqtt.TypePuback, 1) // and never a PINGRESP that it has not asked for
-		time.Sleep(10 * time.Millisecond)
+// pipes returns an association on pipes, for the tests with a clock of their
+// own, and the far ends.
+func pipes(t *testing.T, keepAlive time.Duration) (a *association, device, broker net.Conn) {
+	t.Helper()
+	rules, err := policy.New(policy.Config{CSE: testCSE})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if p := s.next(); p != mqtt.Signal(mqtt.TypePingreq) {
-		t.Errorf("the broker got %+v", p)
+	s, err := New(Config{Rules: rules, CSE: testCSE, Broker: Broker{Address: "127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, theirs := net.Pipe()
+	broker, theirs2 := net.Pipe()
+	a = newAssociation(s, theirs, saef.Association{AEID: must(onem2m.ParseAEID(meter7)), KmID: must(onem2m.ParseKmID("meter7@maf.example.com"))})
+	a.keepAlive = keepAlive
+	a.setBroker(newSide(theirs2, s.config.Limits.Write))
+	return a, device, broker
+}
+
+// A device that is only ever refused is alive, and the broker learns it; the
+// device gets no PINGRESP that it has not asked for.
+func TestKeepAliveTowardsTheBroker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, deviceConn, brokerConn := pipes(t, time.Minute)
+		go a.serve()
+		device := &client{t, deviceConn, bufio.NewReader(deviceConn)}
+		r := bufio.NewReader(brokerConn)
+		pings := make(chan int)
+		go func() {
+			n := 0
+			for {
+				p, err := mqtt.Read(r, 100)
+				if err != nil {
+					pings <- n
+					return
+				}
+				if p != mqtt.Signal(mqtt.TypePingreq) {
+					t.Errorf("the broker got %+v", p)
+				}
+				n++
+				b, _ := mqtt.Append(nil, mqtt.Signal(mqtt.TypePingresp))
+				brokerConn.Write(b)
+			}
+		}()
+		for range 10 {
+			time.Sleep(20 * time.Second)
+			device.send(&mqtt.Publish{QoS: 1, ID: 1, Topic: "temperature"})
+			device.wantAck(mqtt.TypePuback, 1)
+		}
+		synctest.Wait()
+		deviceConn.Close()
+		if n := <-pings; n < 3 || n > 5 {
+			t.Errorf("%d pings in 200 s with a keep-alive of 60 s", n)
+		}
+	})
+}
+
+// A device that is silent for longer than one and a half times its keep-alive is
+// disconnected, and its will stands. One that has no keep-alive may be silent.
+func TestKeepAliveOfTheDevice(t *testing.T) {
+	for keepAlive, want := range map[time.Duration]time.Duration{
+		time.Minute: 90 * time.Second, time.Second: 1500 * time.Millisecond, 0: 0,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, device, broker := pipes(t, keepAlive)
+			defer device.Close()
+			begun := time.Now()
+			go a.serve()
+			if want == 0 {
+				time.Sleep(time.Hour)
+				device.Close()
+				want = time.Hour
+			}
+			b, err := io.ReadAll(broker)
+			if silent := time.Since(begun); silent != want || err != nil || len(b) > 0 {
+				t.Errorf("keep-alive %v: after %v the broker got %x, %v", keepAlive, silent, b, err)
+			}
+		})
 	}
 }
 
-// A device that is silent for longer than it said is disconnected, and its will
-// stands.
-func TestKeepAliveOfTheDevice(t *testing.T) {
-	b := newBroker(t, nil)
-	f := newFixture(t, b.address(), policy.Config{}, nil)
-	client := f.dial(f.site.AE("meter7", meter7))
-	client.send(&mqtt.Connect{CleanSession: true, ClientID: "x", KeepAlive: 1})
-	client.read()
-	client.closed()
-	if p := b.session().next(); p != nil {
-		t.Errorf("the broker got %+v", p)
-	}
+// A device that takes nothing is disconnected.
+func TestSlowDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, device, broker := pipes(t, 0)
+		defer device.Close()
+		begun := time.Now()
+		go a.serve()
+		p, err := mqtt.Append(nil, &mqtt.Publish{Topic: meterResp, Payload: []byte("{}")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for err == nil {
+			_, err = broker.Write(p)
+		}
+		if took := time.Since(begun); took != a.limits.Write {
+			t.Errorf("after %v", took)
+		}
+	})
 }
 
 func TestDeviceLost(t *testing.T) {
@@ -268,5 +343,70 @@ func TestShutdownGivesUp(t *testing.T) {
 	client.closed()
 	if e := f.entries.next(t); e.Status != 0 || e.Refused {
 		t.Errorf("recorded %+v", e)
+	}
+}
+
+// The CSE learns an address at which it reaches the device by way of the broker,
+// and no other; the device gets the gateway's back.
+func TestContacts(t *testing.T) {
+	n := testNames(is{stems: []string{"Cmeter7"}})
+	c := &contacts{broker: "mqtt://127.0.0.1:1883", public: "mqtts://gateway:8883"}
+	for address, want := range map[string]string{ // "": refused
+		"/in-cse/Cmeter7":                          "/in-cse/Cmeter7",
+		"in-cse/box/ae":                            "in-cse/box/ae",
+		"mqtts://gateway:8883":                     c.broker,
+		"mqtt://anything/":                         c.broker,
+		"mqtt://host/Cmeter7":                      c.broker + "/Cmeter7",
+		"mqtt://host/Cmeter7?ct=json":              c.broker + "/Cmeter7?ct=json",
+		"mqtt://host/" + meterReq[1:]:              "", // a request as from the device
+		"mqtt://h/oneM2M/req/in-cse/Cmeter7/json":  c.broker + "/oneM2M/req/in-cse/Cmeter7/json",
+		"mqtt://h/oneM2M/req/in-cse/Cmeter8/json":  "",
+		"mqtt://h/oneM2M/resp/Cmeter7/in-cse/json": "",
+		"mqtt://host/Cmeter8":                      "",
+		"mqtt://host/%43meter7":                    "",
+		"mqtt://host/Cmeter7?ct=xml":               "",
+		"mqtt://host/Cmeter7#x":                    "",
+		"mqtt://user@host/Cmeter7":                 "",
+		"mqtt:Cmeter7":                             "",
+		"mqtt://":                                  "",
+		"http://127.0.0.1:8080/admin":              "",
+		"coap://host":                              "",
+		"ws://default":                             "",
+	} {
+		got, err := c.toCSE(n, address)
+		if got != want || (err != nil) != (want == "") {
+			t.Errorf("toCSE(%q) = %q, %v", address, got, err)
+		}
+	}
+
+	b := newBroker(t, nil)
+	b.handle = func(s *session, p *mqtt.Publish) {
+		for _, address := range []string{"gateway", "http:"} {
+			if strings.Contains(string(p.Payload), address) {
+				t.Errorf("the CSE got %s", p.Payload)
+			}
+		}
+		v := must(primitive.ParseRequest(must(primitive.Parse(p.Payload))))
+		resp := &primitive.Response{Status: 2000, RequestID: v.RequestID, Content: v.Content}
+		s.send(&mqtt.Publish{Topic: meterResp, Payload: resp.Value().Append(nil)})
+	}
+	f := newFixture(t, b.address(), policy.Config{}, func(c *Config) { c.Public = "mqtts://gateway:8883" })
+	client := f.connect(f.site.AE("meter7", meter7))
+	for content, status := range map[string]string{
+		`{"m2m:sub":{"nu":["mqtts://gateway:8883/Cmeter7","/in-cse/Cmeter7"],"su":"mqtt://x"}}`: "mqtts://gateway:8883/Cmeter7",
+		`{"m2m:sub":{"nu":["http://10.0.0.1/"]}}`:                                               "4000",
+		`{"m2m:sub":{"nu":[{"x":1}]}}`:                                                          "4000",
+		`{"m2m:sub":{"nu":[]}}`:                                                                 "2000",
+	} {
+		client.send(&mqtt.Publish{Topic: meterReq,
+			Payload: []byte(`{"op":1,"ty":23,"to":"in-cse/box","fr":"Cmeter7","rqi":"x","pc":` + content + `}`)})
+		if p := client.read().(*mqtt.Publish); !strings.Contains(string(p.Payload), status) {
+			t.Errorf("%s: %s", content, p.Payload)
+		}
+	}
+	client.send(&mqtt.Publish{Topic: meterReq,
+		Payload: []byte(`{"op":2,"to":"in-cse/box","fr":"Cmeter7","rqi":"x","rt":{"rtv":1,"nu":["http://10.0.0.1/"]}}`)})
+	if p := client.read().(*mqtt.Publish); !strings.Contains(string(p.Payload), "4000") {
+		t.Errorf("response type: %s", p.Payload)
 	}
 }

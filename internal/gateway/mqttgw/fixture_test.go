@@ -14,7 +14,6 @@ import (
 	"github.com/onem2m-maf/maf/internal/gateway/mqtt"
 	"github.com/onem2m-maf/maf/internal/gateway/policy"
 	"github.com/onem2m-maf/maf/saef"
-	"github.com/onem2m-maf/maf/tlspsk"
 )
 
 // patience is for what must happen; a test waits that long only when it fails.
@@ -22,7 +21,7 @@ const patience = 20 * time.Second
 
 // A fixture is a gateway between devices and a broker.
 type fixture struct {
-	t       *testing.T
+	t       testing.TB
 	site    *gwtest.Site
 	server  *Server
 	address string
@@ -39,7 +38,7 @@ func (f *fixture) eventually(done func() bool) {
 	}
 }
 
-func newFixture(t *testing.T, broker string, rules policy.Config, change func(*Config)) *fixture {
+func newFixture(t testing.TB, broker string, rules policy.Config, change func(*Config)) *fixture {
 	t.Helper()
 	site := gwtest.New(t)
 	rules.CSE = gwtest.CSE
@@ -81,7 +80,7 @@ func newEntries() *entries { return &entries{make(chan access.Entry, 10_000)} }
 func (e *entries) Record(entry access.Entry) { e.all <- entry }
 
 // next returns the next entry.
-func (e *entries) next(t *testing.T) access.Entry {
+func (e *entries) next(t testing.TB) access.Entry {
 	t.Helper()
 	select {
 	case entry := <-e.all:
@@ -94,8 +93,8 @@ func (e *entries) next(t *testing.T) access.Entry {
 
 // A client is a device that speaks MQTT packet by packet.
 type client struct {
-	t    *testing.T
-	conn *tlspsk.Conn
+	t    testing.TB
+	conn net.Conn
 	r    *bufio.Reader
 }
 
@@ -160,7 +159,7 @@ func (c *client) closed() {
 // testBroker stands in for a broker with a CSE. It keeps no subscriptions:
 // handle says what a session is sent.
 type testBroker struct {
-	t    *testing.T
+	t    testing.TB
 	l    net.Listener
 	code mqtt.ConnackCode
 	// handle is called for each PUBLISH; nil does nothing.
@@ -172,7 +171,7 @@ type testBroker struct {
 
 // A session is one connection of the gateway's to the broker.
 type session struct {
-	t       *testing.T
+	t       testing.TB
 	connect *mqtt.Connect
 	got     chan mqtt.Packet // all after CONNECT; closed when the connection is
 
@@ -180,7 +179,7 @@ type session struct {
 	conn net.Conn
 }
 
-func newBroker(t *testing.T, handle func(*session, *mqtt.Publish)) *testBroker {
+func newBroker(t testing.TB, handle func(*session, *mqtt.Publish)) *testBroker {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

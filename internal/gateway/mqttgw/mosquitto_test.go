@@ -23,7 +23,7 @@ import (
 
 // tool returns the path of a program of mosquitto's, or ends the test for want of
 // it.
-func tool(t *testing.T, name string) string {
+func tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil { // Debian's daemons are not in everybody's PATH
@@ -74,7 +74,7 @@ type process struct {
 	out bytes.Buffer // what it has written so far; guarded by mu
 }
 
-func start(t *testing.T, name string, args ...string) *process {
+func start(t testing.TB, name string, args ...string) *process {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{cmd: exec.CommandContext(ctx, name, args...), done: make(chan struct{})}
@@ -139,7 +139,7 @@ func (p *process) listens(addr string) bool {
 
 // tools runs mosquitto's clients as a device.
 type tools struct {
-	t    *testing.T
+	t    testing.TB
 	args []string
 }
 

@@ -86,6 +86,9 @@ func (a *association) request(t topic, payload []byte) ([]byte, *exchange, *refu
 		return refuse(status, reason)
 	}
 
+	if err := a.server.contacts.outward(a.names, req.Content, req.Rest); err != nil {
+		return refuse(onem2m.StatusBadRequest, err.Error())
+	}
 	x := &exchange{requestID: a.prefix + req.RequestID, begun: time.Now(), entry: no.entry}
 	if verdict.Learns {
 		x.learn = asked
