@@ -60,7 +60,7 @@ type keyring struct {
 	// those under way, or answered with "no such key". A question that finds a key
 	// is given back: a fleet of devices behind one address must get in, while
 	// someone who makes up KcIds must not turn Entity B into a flood upon the MAF.
-	asked admission.Buckets
+	asked admission.Buckets[netip.Prefix]
 	log   *slog.Logger
 
 	mu      sync.Mutex
@@ -96,7 +96,7 @@ type outage struct {
 func newKeyring(source keySource) *keyring {
 	return &keyring{
 		source: source,
-		asked: admission.Buckets{
+		asked: admission.Buckets[netip.Prefix]{
 			Rate: admission.Rate{Burst: defaultMaxUnknown, PerSecond: defaultUnknownPerSecond},
 			Max:  maxSources,
 		},

@@ -1,7 +1,6 @@
 package admission
 
 import (
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -42,18 +41,21 @@ func (b *Bucket) refill(r Rate, now time.Time) {
 }
 
 // Buckets holds a bucket for each source that has taken something lately, at
-// most Max of them. Set the exported fields before the first use. It may be used
-// by any number of goroutines.
-type Buckets struct {
+// most Max of them. A zero Rate sets no limit. Set the exported fields before the
+// first use. It may be used by any number of goroutines.
+type Buckets[Source comparable] struct {
 	Rate Rate
 	Max  int
 
 	mu      sync.Mutex
-	buckets map[netip.Prefix]*Bucket // guarded by mu
+	buckets map[Source]*Bucket // guarded by mu
 }
 
 // Take reports whether the source may do another one now, and counts it if so.
-func (s *Buckets) Take(source netip.Prefix) bool {
+func (s *Buckets[Source]) Take(source Source) bool {
+	if s.Rate == (Rate{}) {
+		return true
+	}
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +67,7 @@ func (s *Buckets) Take(source netip.Prefix) bool {
 }
 
 // GiveBack undoes a Take.
-func (s *Buckets) GiveBack(source netip.Prefix) {
+func (s *Buckets[Source]) GiveBack(source Source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// A full bucket says nothing that none does not say. So sources that do
@@ -76,7 +78,7 @@ func (s *Buckets) GiveBack(source netip.Prefix) {
 }
 
 // Len returns how many buckets there are.
-func (s *Buckets) Len() int {
+func (s *Buckets[Source]) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.buckets)
@@ -89,12 +91,12 @@ const evictionSample = 8
 // the first few that come up, the fullest, which is the one that says least. So
 // who has an empty one can't get rid of it by coming from elsewhere. s.mu is
 // held.
-func (s *Buckets) add(source netip.Prefix, now time.Time) *Bucket {
+func (s *Buckets[Source]) add(source Source, now time.Time) *Bucket {
 	if s.buckets == nil {
-		s.buckets = make(map[netip.Prefix]*Bucket)
+		s.buckets = make(map[Source]*Bucket)
 	}
 	if len(s.buckets) >= s.Max {
-		var victim netip.Prefix
+		var victim Source
 		var fullest *Bucket
 		looked := 0
 		for p, b := range s.buckets { // in random order

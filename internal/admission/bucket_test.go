@@ -53,7 +53,7 @@ func TestBucket(t *testing.T) {
 // TestBucketsForget: those who do no wrong are not remembered, and the rest is
 // bounded.
 func TestBucketsForget(t *testing.T) {
-	s := Buckets{Rate: Rate{Burst: 10, PerSecond: 1}, Max: 100}
+	s := Buckets[netip.Prefix]{Rate: Rate{Burst: 10, PerSecond: 1}, Max: 100}
 	for n := range 1000 {
 		s.Take(source(n % 50))
 		s.GiveBack(source(n % 50))
@@ -76,7 +76,7 @@ func TestBucketsForget(t *testing.T) {
 // coming from many other places, until he would have it again anyway.
 func TestBucketsEviction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := Buckets{Rate: Rate{Burst: 5, PerSecond: 1}, Max: 50}
+		s := Buckets[netip.Prefix]{Rate: Rate{Burst: 5, PerSecond: 1}, Max: 50}
 		bad := source(1 << 20)
 		for s.Take(bad) {
 		}

@@ -15,5 +15,6 @@
 //     before its next, as long as its bucket of [Buckets] is empty.
 //
 // Nothing here goes by the identity that a client claims. Anybody can claim any,
-// so a limit on that would be a way to lock its owner out.
+// so a limit on that would be a way to lock its owner out. What a client may do
+// that has proved its identity is another matter; [Buckets] bound that too.
 package admission

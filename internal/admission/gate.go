@@ -49,7 +49,7 @@ type Stats struct {
 // goroutines.
 type Gate struct {
 	config   Config
-	failures Buckets
+	failures Buckets[netip.Prefix]
 
 	mu   sync.Mutex // guards what follows
 	left sync.Cond  // signalled when a handshake has left, or may be shed by now
@@ -72,7 +72,7 @@ const maxSources = 1 << 16
 func NewGate(config Config) *Gate {
 	g := &Gate{
 		config:   config,
-		failures: Buckets{Rate: config.Failures, Max: maxSources},
+		failures: Buckets[netip.Prefix]{Rate: config.Failures, Max: maxSources},
 		sources:  make(map[netip.Prefix]int),
 	}
 	g.left.L = &g.mu
@@ -105,7 +105,7 @@ type Handshake struct {
 // what is half done, and best for newcomers to wait where they cost nothing yet,
 // in the listener's queue.
 func (g *Gate) Enter(source netip.Prefix, cut func()) (*Handshake, error) {
-	failing := g.config.Failures != Rate{} && !g.failures.Take(source)
+	failing := !g.failures.Take(source)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if failing {

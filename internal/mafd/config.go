@@ -42,6 +42,10 @@ type HandshakeConfig struct {
 	// FailureBurst is how many handshakes of one source may fail at once, and
 	// FailuresPerSecond in the long run. A burst of 0 sets no limit.
 	FailureBurst, FailuresPerSecond int
+	// DeviceBurst is how many Kcs one device may get at once, and DeviceInterval
+	// after how long it may get one more. A burst of 0 sets no limit.
+	DeviceBurst    int
+	DeviceInterval time.Duration
 	// ShutdownGrace is how long handshakes in flight may go on when mafd is
 	// told to stop.
 	ShutdownGrace time.Duration
@@ -85,6 +89,8 @@ func Defaults() Config {
 			MaxConcurrent:     10_000,
 			FailureBurst:      20_000,
 			FailuresPerSecond: 50,
+			DeviceBurst:       200,
+			DeviceInterval:    10 * time.Second,
 			ShutdownGrace:     10 * time.Second,
 		},
 		Keys: KeysConfig{
@@ -158,6 +164,8 @@ func (c *Config) settings() map[string]configfile.Setter {
 		"handshake.max_per_source":                 configfile.Int(&h.MaxPerSource, 0, 10_000_000),
 		"handshake.failure_burst":                  configfile.Int(&h.FailureBurst, 0, 10_000_000),
 		"handshake.failures_per_second":            configfile.Int(&h.FailuresPerSecond, 1, 1_000_000),
+		"handshake.device_burst":                   configfile.Int(&h.DeviceBurst, 0, 10_000_000),
+		"handshake.device_interval":                configfile.Duration(&h.DeviceInterval, time.Millisecond, 24*time.Hour),
 		"handshake.shutdown_grace":                 configfile.Duration(&h.ShutdownGrace, 0, 10*time.Minute),
 		"keys.default_lifetime":                    lifetime(&k.DefaultLifetime),
 		"keys.min_lifetime":                        lifetime(&k.MinLifetime),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/onem2m-maf/maf/internal/admission"
 	"github.com/onem2m-maf/maf/internal/authority"
+	"github.com/onem2m-maf/maf/onem2m"
 	"github.com/onem2m-maf/maf/tlspsk"
 )
 
@@ -27,6 +28,7 @@ type endpoint struct {
 	config    HandshakeConfig
 	log       *outcomeLog
 	tls, dtls *door
+	devices   admission.Buckets[onem2m.KmID] // those that got a Kc lately
 
 	ctx   context.Context // every handshake's
 	abort context.CancelFunc
@@ -50,6 +52,22 @@ const (
 	idleBuffer   = 512
 )
 
+// maxDevices is how many devices are remembered for the Kcs that they got, in some
+// hundred octets each.
+const maxDevices = 1 << 16
+
+// devices is how many Kcs one device may get.
+func (c *HandshakeConfig) devices() admission.Rate {
+	if c.DeviceBurst == 0 {
+		return admission.Rate{} // no limit
+	}
+	return admission.Rate{Burst: c.DeviceBurst, PerSecond: 1 / c.DeviceInterval.Seconds()}
+}
+
+// errTooMany is why a device gets no further Kc for now. It is told: it has proved
+// who it is.
+var errTooMany = fmt.Errorf("%w: this device got too many keys lately", tlspsk.AlertAccessDenied)
+
 // newEndpoint returns an endpoint with at most tlsPlaces handshakes over TLS
 // under way, and as many over DTLS as config says.
 func newEndpoint(a keyMaker, config HandshakeConfig, tlsPlaces int, log *outcomeLog) *endpoint {
@@ -60,6 +78,7 @@ func newEndpoint(a keyMaker, config HandshakeConfig, tlsPlaces int, log *outcome
 		log:       log,
 		tls:       newDoor("tls", config, tlsPlaces, log.log),
 		dtls:      newDoor("dtls", config, config.MaxConcurrent, log.log),
+		devices:   admission.Buckets[onem2m.KmID]{Rate: config.devices(), Max: maxDevices},
 		ctx:       ctx,
 		abort:     abort,
 		conns:     make(map[net.Conn]bool),
@@ -135,6 +154,10 @@ func (e *endpoint) establish(ctx context.Context, cs *tlspsk.ConnectionState) (e
 	// us only.
 	if !a.place.Commit() {
 		return admission.ErrShed
+	}
+	if !e.devices.Take(a.master.Client.KmID) {
+		a.refused = errTooMany
+		return errTooMany
 	}
 	a.issued, err = e.authority.Establish(ctx, a.master, cs.ExportKeyingMaterial)
 	if errors.Is(err, authority.ErrRefused) {

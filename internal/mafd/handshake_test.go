@@ -172,6 +172,39 @@ func TestEstablishFails(t *testing.T) {
 	}
 }
 
+// TestTooManyKeys: a device that goes on asking gets no more keys for a while, and
+// nobody but the device itself can bring that about.
+func TestTooManyKeys(t *testing.T) {
+	eachTransport(t, func(t *testing.T, network string) {
+		const burst = 3
+		_, l, log := startEndpoint(t, network, &fakeMAF{}, func(c *HandshakeConfig) { c.DeviceBurst, c.DeviceInterval = burst, time.Hour })
+		dial := func(key []byte) error {
+			config := clientConfig()
+			config.Key = key
+			conn, err := tlspsk.Dial(network, l.Addr().String(), config)
+			if err == nil {
+				conn.Close()
+			}
+			return err
+		}
+		for range 2 * burst {
+			if dial([]byte("not the key of meter7")) == nil {
+				t.Error("a wrong key is right")
+			}
+		}
+		for n := range burst {
+			if err := dial(fakeKey); err != nil {
+				t.Errorf("handshake %d: %v", n, err)
+			}
+		}
+		var alert *tlspsk.AlertError
+		if err := dial(fakeKey); !errors.As(err, &alert) || !alert.Remote || alert.Alert != tlspsk.AlertAccessDenied {
+			t.Errorf("one handshake too many: %v", err)
+		}
+		waitFor(t, "a line in the log", func() bool { return strings.Contains(log.String(), "too many keys") })
+	})
+}
+
 // waitFor waits for something that is about to happen in another goroutine.
 func waitFor(t *testing.T, what string, happened func() bool) {
 	t.Helper()
