@@ -63,6 +63,12 @@ func serve(t *testing.T, h http.Handler) *testMAF {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveAs(t, h, ca)
+}
+
+// serveAs is serve with an authority that is there already.
+func serveAs(t *testing.T, h http.Handler, ca *pki.Authority) *testMAF {
+	t.Helper()
 	cert, err := ca.Server([]string{"127.0.0.1"}, time.Now(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
