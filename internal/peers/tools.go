@@ -66,12 +66,13 @@ func GnuTLSCli(t testing.TB, o Options, label string, more ...string) *Process {
 const GnuTLSCliKey = "- Key material: "
 
 // CoAPClient starts libcoap's client on "openssl" or "gnutls", which gets a resource over DTLS
-// ("udp") or TLS ("tcp") and prints it. The key is text.
-func CoAPClient(t testing.TB, library string, o Options, path string) *Process {
+// ("udp") or TLS ("tcp") and prints it. The key is without a NUL. More options may
+// follow.
+func CoAPClient(t testing.TB, library string, o Options, path string, more ...string) *Process {
 	t.Helper()
 	scheme := map[string]string{"udp": "coaps", "tcp": "coaps+tcp"}[o.Network]
-	return start(t, find(t, "coap-client-"+library), "-w", "-B", "10", "-u", string(o.Identity), "-k", string(o.PSK),
-		fmt.Sprintf("%s://%s/%s", scheme, o.Addr, path))
+	argv := []string{find(t, "coap-client-"+library), "-w", "-B", "10", "-u", string(o.Identity), "-k", string(o.PSK)}
+	return start(t, append(append(argv, more...), fmt.Sprintf("%s://%s/%s", scheme, o.Addr, path))...)
 }
 
 // CoAPServer starts libcoap's example server, which takes any identity with the key.

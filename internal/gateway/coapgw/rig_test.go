@@ -31,7 +31,7 @@ type fakeCSE struct {
 	mu        sync.Mutex
 	got       []*coap.Message                   // guarded by mu
 	endpoints map[netip.AddrPort]*coap.Endpoint // guarded by mu
-	asker     map[*coap.Message]*coap.Endpoint  // who sent it; guarded by mu
+	asker     map[string]*coap.Endpoint         // by token; guarded by mu
 }
 
 // newCSE starts a CSE. answer may be nil: 2000 to everything.
@@ -42,7 +42,7 @@ func newCSE(t testing.TB, answer func(*coap.Message) *coap.Message) *fakeCSE {
 		t.Fatal(err)
 	}
 	cse := &fakeCSE{addr: conn.LocalAddr().String(), answer: answer,
-		endpoints: make(map[netip.AddrPort]*coap.Endpoint), asker: make(map[*coap.Message]*coap.Endpoint)}
+		endpoints: make(map[netip.AddrPort]*coap.Endpoint), asker: make(map[string]*coap.Endpoint)}
 	var reading sync.WaitGroup
 	reading.Go(func() { cse.read(conn) })
 	t.Cleanup(func() {
@@ -80,12 +80,19 @@ func (cse *fakeCSE) read(conn *net.UDPConn) {
 func (cse *fakeCSE) handle(e *coap.Endpoint, m *coap.Message) *coap.Message {
 	cse.mu.Lock()
 	cse.got = append(cse.got, m)
-	cse.asker[m] = e
+	cse.asker[string(m.Token)] = e
 	cse.mu.Unlock()
 	if cse.answer != nil {
 		return cse.answer(m)
 	}
 	return reply(m, coap.Content, 2000, "")
+}
+
+// whoAsked returns the end from which a request came.
+func (cse *fakeCSE) whoAsked(m *coap.Message) *coap.Endpoint {
+	cse.mu.Lock()
+	defer cse.mu.Unlock()
+	return cse.asker[string(m.Token)]
 }
 
 func (cse *fakeCSE) requests() []*coap.Message {
