@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -109,7 +110,8 @@ func TestLookupTimeHidden(t *testing.T) {
 		cc, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		client := simDial(n, simClient, clientConfig())
-		go func() {
+		var attacker sync.WaitGroup
+		attacker.Go(func() {
 			for cc.Err() == nil {
 				time.Sleep(100 * time.Millisecond)
 				n.mu.Lock()
@@ -117,10 +119,11 @@ func TestLookupTimeHidden(t *testing.T) {
 				n.mu.Unlock()
 				n.inject(simClient, simServer, again)
 			}
-		}()
+		})
 		if err := client.HandshakeContext(cc); err == nil {
 			t.Error("the client got a Finished for none")
 		}
+		attacker.Wait()
 		n.mu.Lock()
 		if !asked || answers != 0 {
 			t.Errorf("after its ClientKeyExchange (sent: %v) the client got %d datagrams", asked, answers)

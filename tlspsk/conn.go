@@ -30,7 +30,7 @@ type Conn struct {
 
 	closeMu sync.Mutex // guards what follows
 	closed  bool
-	// endHandshake ends the handshake, if one is under way. It is nil before.
+	// endHandshake ends the handshake under way; nil when there is none.
 	endHandshake context.CancelCauseFunc
 }
 
@@ -55,8 +55,8 @@ func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background(
 
 // HandshakeContext does the handshake, unless that is done or has failed
 // already. When ctx ends or Config.HandshakeTimeout is over before it is
-// complete, the connection can't be used any more. Errors that the protocol
-// knows are, or wrap, an *AlertError.
+// complete, the connection can't be used any more; it is to be closed all the
+// same. Errors that the protocol knows are, or wrap, an *AlertError.
 func (c *Conn) HandshakeContext(ctx context.Context) error {
 	if c.complete.Load() {
 		return nil
@@ -106,11 +106,8 @@ func (c *Conn) handshake(ctx context.Context) error {
 		// The transport has been cut, perhaps just after the last message.
 		err = context.Cause(ctx)
 	}
-	if err == nil {
-		h.state.HandshakeComplete = true
-		err = c.establish(h.state)
-	}
-	if err != nil {
+	h.state.HandshakeComplete = err == nil
+	if err = c.leaveHandshake(h.state, err); err != nil {
 		h.state.exporter.close() // VerifyConnection may have kept it
 		return err
 	}
@@ -127,16 +124,20 @@ func (c *Conn) beginHandshake(end context.CancelCauseFunc) bool {
 	return !c.closed
 }
 
-// establish notes the state of a handshake that is done. It fails after Close,
-// which has not found the state and would leave the master secret in it.
-func (c *Conn) establish(state ConnectionState) error {
+// leaveHandshake notes the state of a handshake that is done, unless err says that
+// it has failed, and returns err. It fails after Close, which has not found the
+// state and would leave the master secret in it.
+func (c *Conn) leaveHandshake(state ConnectionState, err error) error {
 	c.closeMu.Lock()
 	defer c.closeMu.Unlock()
-	if c.closed {
+	c.endHandshake = nil // else it keeps the context, and what that holds
+	if err == nil && c.closed {
 		return net.ErrClosed
 	}
-	c.state = state
-	return nil
+	if err == nil {
+		c.state = state
+	}
+	return err
 }
 
 // ConnectionState returns what is known of the session. While a handshake

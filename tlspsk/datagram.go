@@ -167,6 +167,13 @@ func (d *datagram) endLocked(err error) {
 	signal(d.in.readable)
 }
 
+// ended returns what has ended the session, if anything has.
+func (d *datagram) ended() error {
+	d.in.mu.Lock()
+	defer d.in.mu.Unlock()
+	return d.in.err
+}
+
 // abort ends the session at once.
 func (d *datagram) abort() { d.end(net.ErrClosed) }
 
@@ -190,10 +197,7 @@ func (d *datagram) changeWriteProtection(p suite.Protection) {
 // flush sends nothing any more once the session has ended: a server whose
 // callback took too long must not let the client believe in a session.
 func (d *datagram) flush() error {
-	d.in.mu.Lock()
-	err := d.in.err
-	d.in.mu.Unlock()
-	if err != nil {
+	if err := d.ended(); err != nil {
 		return err
 	}
 	d.outMu.Lock()
@@ -342,11 +346,11 @@ func (d *datagram) sendAlert(level uint8, a Alert) {
 }
 
 func (d *datagram) sendAlertLocked(level uint8, a Alert) {
-	if d.out.err != nil {
+	if d.out.closed {
 		return
 	}
 	if level == alertLevelFatal || a == AlertCloseNotify {
-		d.out.err = errShutdown
+		d.out.closed = true
 	}
 	d.out.send(d.out.appendRecord(nil, wire.Alert, d.out.epoch, []byte{level, uint8(a)}))
 }
@@ -393,11 +397,16 @@ func (d *datagram) write(p []byte) (int, error) {
 	if isClosed(d.writeBy.wait()) {
 		return 0, os.ErrDeadlineExceeded
 	}
+	// Over a network that loses datagrams, nothing but this tells who only writes
+	// that nobody listens any more. After a close_notify somebody may.
+	if err := d.ended(); err != nil && err != io.EOF {
+		return 0, err
+	}
 	d.outMu.Lock()
 	defer d.outMu.Unlock()
 	switch {
-	case d.out.err != nil:
-		return 0, d.out.err
+	case d.out.closed:
+		return 0, errShutdown
 	case len(p) > d.out.limit:
 		return 0, ErrTooLarge
 	case d.out.seq[1] > lastRecord:
@@ -423,9 +432,6 @@ func (d *datagram) close() error {
 	d.in.err = net.ErrClosed
 	d.endLocked(net.ErrClosed)
 	d.in.mu.Unlock()
-	d.outMu.Lock()
-	d.out.err = net.ErrClosed
-	d.outMu.Unlock()
 	return d.release()
 }
 

@@ -40,7 +40,7 @@ type datagramWriter struct {
 	// none. inner is scratch for what such records hold.
 	connectionID, inner []byte
 	flight              flight
-	err                 error // what ended writing: close_notify, a fatal alert, Close
+	closed              bool // close_notify or a fatal alert has been sent
 }
 
 // lastRecord is the last sequence number that Write may use. The numbers above it

@@ -125,6 +125,48 @@ func TestWriteAfterClose(t *testing.T) {
 	}
 }
 
+// Over DTLS, Write says so too when the peer has refused to go on, or has begun
+// another session: who only writes has no other way to know.
+func TestWriteAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newSimNet()
+		l, conns, client, server := simSession(t, n)
+		client.t.(*datagram).sendAlert(alertLevelFatal, AlertInternalError)
+		synctest.Wait()
+		var a *AlertError
+		if _, err := server.Write([]byte("x")); !errors.As(err, &a) || !a.Remote || a.Alert != AlertInternalError {
+			t.Errorf("after a fatal alert: %v", err)
+		}
+		client.Close()
+		server.Close()
+
+		lost := simDial(n, simClient, clientConfig())
+		if err := lost.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		replaced := (<-conns).conn
+		client = simDial(n, simClient, clientConfig())
+		if err := client.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		server = (<-conns).conn
+		if _, err := replaced.Write([]byte("x")); !errors.Is(err, errReplaced) {
+			t.Errorf("on a session that another one has replaced: %v", err)
+		}
+		client.CloseWrite()
+		if _, err := server.Read(make([]byte, 1)); err != io.EOF {
+			t.Error(err)
+		}
+		if _, err := server.Write([]byte("x")); err != nil {
+			t.Errorf("after close_notify: %v", err)
+		}
+		for _, c := range []*Conn{lost, replaced, client, server} {
+			c.Close()
+		}
+		l.Close()
+	})
+}
+
 // A Read that does the handshake keeps to its deadline.
 func TestDTLSHandshakeDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
