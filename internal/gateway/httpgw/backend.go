@@ -34,11 +34,13 @@ type BackendConfig struct {
 	MaxRequest int
 	// MaxResponse bounds the content of an answer (8 MiB).
 	MaxResponse int64
-	// MaxConns bounds the connections to the CSE (256); requests wait for one.
-	// MaxIdle is how many of them are kept for later (64), and for how long
-	// IdleTimeout (30 s).
-	MaxConns, MaxIdle int
-	IdleTimeout       time.Duration
+	// MaxConns bounds the connections to the CSE in use (256); requests wait for
+	// one. MaxPolls bounds those of requests that may wait for longer than Timeout
+	// (8192): polling devices must not keep others from being served. MaxIdle is
+	// how many connections are kept for later (64), and for how long IdleTimeout
+	// (30 s).
+	MaxConns, MaxPolls, MaxIdle int
+	IdleTimeout                 time.Duration
 	// DialTimeout (5 s) and Timeout (30 s) bound how long the CSE may take to
 	// accept a connection and to answer. A request that says when it expires
 	// (X-M2M-RET), or that retrieves a polling channel, waits longer: until then,
@@ -80,6 +82,7 @@ func NewBackend(c BackendConfig) (*Backend, error) {
 	}
 	c.MaxResponse = cmp.Or(c.MaxResponse, 8<<20)
 	c.MaxConns = cmp.Or(c.MaxConns, 256)
+	c.MaxPolls = cmp.Or(c.MaxPolls, 8192)
 	c.MaxIdle = cmp.Or(c.MaxIdle, 64)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 30*time.Second)
 	c.DialTimeout = cmp.Or(c.DialTimeout, 5*time.Second)
@@ -168,8 +171,12 @@ func (b *Backend) Do(ctx context.Context, r *Request) (*Response, error) {
 	if b.config.MaxRequest > 0 && len(scratch.out)+len(r.Content) > b.config.MaxRequest {
 		return nil, notCarried("a request of %d octets, more than this CSE can bear", len(scratch.out)+len(r.Content))
 	}
-	deadline := time.Now().Add(b.patience(r))
-	c, err := b.pool.get(ctx, deadline)
+	patience := b.patience(r)
+	deadline, places := time.Now().Add(patience), b.pool.places
+	if patience > b.config.Timeout {
+		places = b.pool.polls
+	}
+	c, err := b.pool.get(ctx, deadline, places)
 	if err != nil {
 		return nil, b.failure(ctx, err, true)
 	}
@@ -177,7 +184,7 @@ func (b *Backend) Do(ctx context.Context, r *Request) (*Response, error) {
 	if err != nil && c.used && c.silent && r.Operation == retrieve {
 		// The CSE has closed the connection just when we took it. Nothing else is
 		// asked twice: it may have been done.
-		if c, err = b.pool.dial(ctx, deadline); err == nil {
+		if c, err = b.pool.dial(ctx, deadline, places); err == nil {
 			response, err = b.exchange(ctx, c, r, scratch, deadline)
 		}
 	}

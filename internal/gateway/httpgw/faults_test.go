@@ -381,3 +381,50 @@ func TestLargeContent(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// Devices that poll don't keep others from being served.
+func TestPollsHaveTheirOwnConnections(t *testing.T) {
+	cse, asked, ended := hanging(t)
+	g := newRig(t, cse, func(_ *Config, b *BackendConfig) { b.MaxConns, b.MaxPolls = 1, 3 })
+	meter := g.site.AE("meter7", "//sp.example.com/in-cse/Cmeter7")
+	var polling []*client
+	for n := range 3 {
+		polling = append(polling, g.dial(meter))
+		polling[n].send(request("GET /in-cse/Cmeter7/pch/pcu", originator(n), ""))
+		wait(t, "the CSE is polled", asked)
+	}
+	other := g.dial(meter)
+	other.send(request(get, originator(9), ""))
+	wait(t, "the CSE is asked", asked)
+	for range polling {
+		polling[0].conn.Close()
+		polling = polling[1:]
+		wait(t, "a poll ends", ended)
+	}
+}
+
+// A device that takes too long to send a request is left.
+func TestSlowDevices(t *testing.T) {
+	cse := backendtest.Start(t, backendtest.LastWins)
+	g := newRig(t, cse.URL, func(c *Config, _ *BackendConfig) { c.Limits.ReadTimeout = 20 * time.Millisecond })
+	meter := g.site.AE("meter7", "//sp.example.com/in-cse/Cmeter7")
+	for _, text := range []string{"G", "GET /in-cse HTTP/1.1\r\nHost: g\r\n", "POST / HTTP/1.1\r\nHost: g\r\nContent-Length: 5\r\n\r\n{}"} {
+		device := g.dial(meter)
+		device.send(text)
+		if got, err := device.receive(); err != io.EOF {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	if seen := cse.Requests(); len(seen) > 0 {
+		t.Errorf("%+v", seen)
+	}
+}
+
+// A device that is slow to begin one is left when it has been idle for too long.
+func TestIdleTimeout(t *testing.T) {
+	cse := backendtest.Start(t, backendtest.LastWins)
+	g := newRig(t, cse.URL, func(c *Config, _ *BackendConfig) { c.Limits.IdleTimeout = 20 * time.Millisecond })
+	if got, err := g.meter().receive(); err != io.EOF {
+		t.Errorf("%v, %v", got, err)
+	}
+}

@@ -15,7 +15,9 @@ type pool struct {
 	dialer      net.Dialer
 	maxIdle     int
 	idleTimeout time.Duration
-	places      chan struct{} // one element for each connection, idle ones excepted
+	// One element for each connection that is in use: for requests that are to
+	// be answered at once, and for those that may wait.
+	places, polls chan struct{}
 
 	mu     sync.Mutex
 	idle   []*backendConn // the last used last; guarded by mu
@@ -29,6 +31,7 @@ type backendConn struct {
 	used    bool      // for an earlier request
 	silent  bool      // the CSE has not begun to answer the last request
 	idle    time.Time // since when
+	place   chan struct{} // from which it has an element
 	probe   probe
 	vectors [2][]byte
 	buffers net.Buffers // of vectors
@@ -40,35 +43,39 @@ func (p *pool) init(address string, c BackendConfig) {
 	p.maxIdle = c.MaxIdle
 	p.idleTimeout = c.IdleTimeout
 	p.places = make(chan struct{}, c.MaxConns)
+	p.polls = make(chan struct{}, c.MaxPolls)
 }
 
-// get returns a connection, an idle one when there is one that is alive.
-func (p *pool) get(ctx context.Context, deadline time.Time) (*backendConn, error) {
-	select {
-	case p.places <- struct{}{}:
-	default:
-		if err := p.wait(ctx, deadline); err != nil {
-			return nil, err
-		}
+// get returns a connection with one of the places, an idle one when there is one
+// that is alive.
+func (p *pool) get(ctx context.Context, deadline time.Time, places chan struct{}) (*backendConn, error) {
+	if err := occupy(ctx, deadline, places); err != nil {
+		return nil, err
 	}
 	for {
 		c := p.pop()
 		if c == nil {
-			return p.connect(ctx, deadline)
+			return p.connect(ctx, deadline, places)
 		}
 		if time.Since(c.idle) < p.idleTimeout && c.probe.isAlive() {
+			c.place = places
 			return c, nil
 		}
 		c.conn.Close()
 	}
 }
 
-// wait waits for a place.
-func (p *pool) wait(ctx context.Context, deadline time.Time) error {
+// occupy waits for a place.
+func occupy(ctx context.Context, deadline time.Time, places chan struct{}) error {
+	select {
+	case places <- struct{}{}:
+		return nil
+	default:
+	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	select {
-	case p.places <- struct{}{}:
+	case places <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -87,31 +94,33 @@ func (p *pool) pop() *backendConn {
 	return c
 }
 
-// dial returns a new connection.
-func (p *pool) dial(ctx context.Context, deadline time.Time) (*backendConn, error) {
-	if err := p.wait(ctx, deadline); err != nil {
+// dial returns a new connection with one of the places.
+func (p *pool) dial(ctx context.Context, deadline time.Time, places chan struct{}) (*backendConn, error) {
+	if err := occupy(ctx, deadline, places); err != nil {
 		return nil, err
 	}
-	return p.connect(ctx, deadline)
+	return p.connect(ctx, deadline, places)
 }
 
 // connect dials, for a place that the caller has, and gives it back on failure.
-func (p *pool) connect(ctx context.Context, deadline time.Time) (*backendConn, error) {
+func (p *pool) connect(ctx context.Context, deadline time.Time, places chan struct{}) (*backendConn, error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	conn, err := p.dialer.DialContext(ctx, "tcp", p.address)
 	if err != nil {
-		<-p.places
+		<-places
 		return nil, err
 	}
-	c := &backendConn{conn: conn, reader: http1.NewReader(conn), probe: newProbe(conn)}
+	c := &backendConn{conn: conn, place: places, reader: http1.NewReader(conn), probe: newProbe(conn)}
 	c.reader.Lenient = true
 	return c, nil
 }
 
 // put keeps a connection for later, or closes it.
 func (p *pool) put(c *backendConn) {
-	c.used, c.idle = true, time.Now()
+	place := c.place // c is another's as soon as it is in idle
+	now := time.Now()
+	c.used, c.idle = true, now
 	p.mu.Lock()
 	keep := len(p.idle) < p.maxIdle && !p.closed
 	var stale *backendConn
@@ -119,13 +128,13 @@ func (p *pool) put(c *backendConn) {
 		p.idle = append(p.idle, c)
 		// The first has been idle for the longest. One a time is enough, since no
 		// more than one a time is added.
-		if first := p.idle[0]; c.idle.Sub(first.idle) > p.idleTimeout {
+		if first := p.idle[0]; now.Sub(first.idle) > p.idleTimeout {
 			stale = first
 			p.idle = append(p.idle[:0], p.idle[1:]...)
 		}
 	}
 	p.mu.Unlock()
-	<-p.places
+	<-place
 	if !keep {
 		c.conn.Close()
 	}
@@ -137,7 +146,7 @@ func (p *pool) put(c *backendConn) {
 // discard closes a connection.
 func (p *pool) discard(c *backendConn) {
 	c.conn.Close()
-	<-p.places
+	<-c.place
 }
 
 func (p *pool) close() {

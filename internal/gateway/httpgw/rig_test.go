@@ -54,7 +54,7 @@ func (l *accessLog) all() []access.Entry {
 func newRig(t testing.TB, cse string, change func(*Config, *BackendConfig)) *rig {
 	t.Helper()
 	g := &rig{t: t, site: gwtest.New(t)}
-	rules, err := policy.New(policy.Config{CSE: gwtest.CSE, Allowed: []policy.Allowance{{KmID: "lamp@*", AEIDs: []string{"Clamp*"}}}})
+	rules, err := policy.New(policy.Config{CSE: gwtest.CSE, Allowed: []policy.Allowance{{KmID: "lamp@*", AEIDs: []string{"C*"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
