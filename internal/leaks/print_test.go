@@ -40,7 +40,7 @@ const module = "github.com/onem2m-maf/maf/"
 // can print, and why. All other packages' exported structs are in the table of
 // TestPrinting.
 var keyless = map[string]string{
-	"cmd/maf": "a program", "cmd/mafd": "a program",
+	"cmd/maf": "a program", "cmd/mafd": "a program", "cmd/mafgw": "a program",
 	"internal/cost": "tests", "internal/docs": "tests", "internal/flood": "tests", "internal/interop": "tests",
 	"internal/layers": "tests", "internal/leaks": "tests", "internal/peers": "tests", "internal/timing": "tests",
 	"internal/store/storetest": "tests",
@@ -49,9 +49,23 @@ var keyless = map[string]string{
 	"internal/demo":            "starts programs; TestDemo looks",
 	"internal/version":         "a number",
 	"internal/wholefile":       "passes files through",
+	"internal/harden":          "holds nothing",
 	"onem2m":                   "identifiers, which are public",
 	"tlspsk/internal/suite":    "the engine's own; it prints nothing",
 	"tlspsk/internal/wire":     "what is on the wire is public",
+
+	// Keys of devices don't come into the gateway but by saef.
+	"internal/gateway":             "names files; TestPrograms looks at what it prints",
+	"internal/gateway/coapgw":      "has a key for addresses of its own; TestPrograms looks at what is printed",
+	"internal/gateway/httpgw":      "has a key for addresses of its own; TestPrograms looks at what is printed",
+	"internal/gateway/mqttgw":      "TestPrograms looks at what it prints",
+	"internal/gateway/access":      "who asked what",
+	"internal/gateway/coap":        "messages",
+	"internal/gateway/http1":       "messages",
+	"internal/gateway/mqtt":        "messages",
+	"internal/gateway/policy":      "rules about identifiers",
+	"internal/gateway/primitive":   "messages",
+	"internal/gateway/backendtest": "tests", "internal/gateway/gwtest": "tests", "internal/gateway/matrix": "tests",
 }
 
 // A specimen is a value of an exported type, full of keys.
@@ -199,13 +213,18 @@ func specimens(t *testing.T, secrets *finder) map[string]specimen {
 
 		"internal/keyapi.Key":           {value: &keyapi.Key{Kc: key}},
 		"internal/keyapi.Problem":       {value: keyapi.Problem{Error: "no such key"}},
+		"internal/keyapi.Revocation":    {value: keyapi.Revocation{}},
+		"internal/keyapi.Revocations":   {value: keyapi.Revocations{}},
 		"internal/store.Client":         {value: store.Client{}},
 		"internal/store.Key":            {value: store.Key{}},
+		"internal/store.Revocation":     {value: store.Revocation{}},
+		"internal/authority.Revocation": {value: authority.Revocation{}},
 		"saef.Key":                      {value: saef.Key{Kc: key}},
 		"saef.Association":              {value: saef.Association{}},
 		"saef.HandshakeStats":           {value: saef.HandshakeStats{}},
 		"internal/configfile.Problem":   {value: configfile.Problem{}},
 		"internal/configfile.Error":     {value: &configfile.Error{}},
+		"internal/configfile.Spec":      {value: configfile.Spec{}},
 		"internal/mafd.Config":          {value: mafd.Defaults()},
 		"internal/mafd.AdminConfig":     {value: mafd.Defaults().Admin},
 		"internal/mafd.HandshakeConfig": {value: mafd.Defaults().Handshake},
@@ -391,6 +410,8 @@ func addRunning(t *testing.T, secrets *finder, table map[string]specimen, dir st
 		"internal/keyapi.Key":              fetched,
 		"internal/keyapi/keyclient.Config": clientConfig,
 		"internal/keyapi/keyclient.Client": client,
+		"internal/keyapi/keyclient.Feed":   client.Feed("maf.localhost"),
+		"saef.MAFStatus":                   b.Status(),
 		"internal/mafd.Daemon":             daemon,
 		"internal/mafd.Config":             config,
 		"internal/adminapi.Admin":          admin,
