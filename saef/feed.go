@@ -117,8 +117,8 @@ func (f *follower) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		f.note(err)
 		if err != nil {
+			f.note(err)
 			if errors.Is(err, keyclient.ErrNoFeed) {
 				wait = noFeedRetry
 			}
@@ -129,14 +129,16 @@ func (f *follower) run(ctx context.Context) {
 		wait = retryMin
 		if startOver {
 			f.keys.missed()
+			held := f.keys.held(f.maf)
 			stopAsking()
 			asking.Wait()
 			c, cancel := context.WithCancel(ctx)
 			stopAsking = cancel
 			unfinished.Store(true)
-			asking.Go(func() { unfinished.Store(!f.keys.askAgain(c, f.maf)) })
+			asking.Go(func() { unfinished.Store(!f.keys.askAgain(c, held)) })
 		}
 		f.keys.revoke(list)
+		f.note(nil)
 	}
 }
 

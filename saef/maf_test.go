@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -47,6 +48,9 @@ type fakeMAF struct {
 	mu       sync.Mutex
 	clients  map[onem2m.KmID]*fakeClient // guarded by mu
 	released map[onem2m.KcID]fakeKc      // guarded by mu
+	log      []authority.Revocation      // guarded by mu
+	dropped  int64                       // revocations before log; guarded by mu
+	more     chan struct{}               // closed and replaced when log grows; guarded by mu
 }
 
 type fakeClient struct {
@@ -73,6 +77,7 @@ func newMAF(t *testing.T) *fakeMAF {
 		ca:       ca,
 		clients:  map[onem2m.KmID]*fakeClient{meter: {km: km, idB: inCSE, lifetime: time.Hour, aeID: aeID}},
 		released: make(map[onem2m.KcID]fakeKc),
+		more:     make(chan struct{}),
 	}
 	m.tcp = m.serveHandshakes(t, "tcp")
 	m.udp = m.serveHandshakes(t, "udp")
@@ -153,11 +158,57 @@ func (m *fakeMAF) Release(_ context.Context, idB onem2m.CSEID, id onem2m.KcID) (
 	return released, nil
 }
 
-// revoke forgets all keys.
-func (m *fakeMAF) revoke() {
+// lose forgets all keys, without a word.
+func (m *fakeMAF) lose() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.released)
+}
+
+// revoke ends keys and tells so.
+func (m *fakeMAF) revoke(r authority.Revocation) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, kc := range m.released {
+		if kc.KmID == r.KmID && (r.KcID.IsZero() || r.KcID == id) {
+			delete(m.released, id)
+		}
+	}
+	m.log = append(m.log, r)
+	close(m.more)
+	m.more = make(chan struct{})
+}
+
+// dropLog makes every reader of the revocations start over.
+func (m *fakeMAF) dropLog() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dropped += int64(len(m.log)) + 1
+	m.log = nil
+}
+
+func (m *fakeMAF) Revocations(ctx context.Context, _ onem2m.CSEID, after int64, limit int) ([]authority.Revocation, int64, error) {
+	for {
+		m.mu.Lock()
+		list, first, more := m.log, m.dropped, m.more
+		m.mu.Unlock()
+		last := first + int64(len(list))
+		switch {
+		case after < 0:
+			return nil, last, nil
+		case after < first || after > last:
+			return nil, 0, authority.ErrStartOver
+		case after < last:
+			list = list[after-first:]
+			list = list[:min(limit, len(list))]
+			return list, after + int64(len(list)), nil
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return nil, after, nil
+		}
+	}
 }
 
 func (m *fakeMAF) edit(change func(*fakeClient)) {
@@ -172,7 +223,12 @@ func (m *fakeMAF) serveKeyAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	// After a stop, where it was.
+	addr := strings.TrimPrefix(m.keyAPI, "https://")
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,6 +302,7 @@ func listen(t *testing.T, b *EntityB, network string) (addr string, associations
 		}
 	})
 	t.Cleanup(func() { listener.Close(); all.Wait() })
+	waitFollowed(t, b)
 	return listener.Addr().String(), accepted
 }
 

@@ -207,9 +207,9 @@ func (k *keyring) held(maf onem2m.FQDN) []*keyEntry {
 // askers is how many keys are asked for at the same time when all are.
 const askers = 8
 
-// askAgain asks the MAF for every key that is held, and revokes what is not as it
-// was. It returns false when it could not end.
-func (k *keyring) askAgain(ctx context.Context, maf onem2m.FQDN) bool {
+// askAgain asks the MAF for keys that are held, and revokes what is not as it was.
+// It returns false when it could not end.
+func (k *keyring) askAgain(ctx context.Context, held []*keyEntry) bool {
 	entries := make(chan *keyEntry)
 	var all sync.WaitGroup
 	for range askers {
@@ -223,7 +223,7 @@ func (k *keyring) askAgain(ctx context.Context, maf onem2m.FQDN) bool {
 			}
 		})
 	}
-	for _, e := range k.held(maf) {
+	for _, e := range held {
 		select {
 		case entries <- e:
 		case <-ctx.Done():

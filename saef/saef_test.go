@@ -80,7 +80,7 @@ func TestPeer(t *testing.T) {
 // expireKeys ends the life of all keys that b holds, and has the MAF forget
 // them, as it does at the same time.
 func expireKeys(m *fakeMAF, b *EntityB) {
-	m.revoke()
+	m.lose()
 	b.keys.mu.Lock()
 	defer b.keys.mu.Unlock()
 	for id, e := range b.keys.keys {
