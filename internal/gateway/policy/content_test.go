@@ -34,6 +34,7 @@ func TestContent(t *testing.T) {
 		{"creator in an update", ae, "Cmeter7", Update, 0, `{"m2m:cnt":{"cr":"Cvictim"}}`, notAuth},
 		{"creator of a subscription", ae, "Cmeter7", Create, 23, `{"m2m:sub":{"nu":["Cmeter7"],"cr":"CAdmin"}}`, notAuth},
 		{"creator before there is an AE-ID", cred, "C", Create, 2, `{"m2m:ae":{"cr":"Cvictim"}}`, notAuth},
+		{"a letter as creator", cred, "C", Create, 2, `{"m2m:ae":{"cr":"C"}}`, notAuth},
 		{"creator from a CSE", cse, "/mn-cse/Cx", Create, 3, `{"m2m:cnt":{"cr":"/mn-cse/Cx"}}`, ok},
 		{"another creator from a CSE", cse, "/mn-cse/Cx", Create, 3, `{"m2m:cnt":{"cr":"Cvictim"}}`, notAuth},
 
@@ -53,6 +54,7 @@ func TestContent(t *testing.T) {
 		{"AE without prefix", ae, "Cmeter7", Create, 3, `{"ae":{"api":"N1"}}`, bad},
 		{"another type as AE", ae, "Cmeter7", Create, 2, `{"m2m:cnt":{}}`, bad},
 		{"two resources", ae, "Cmeter7", Create, 3, `{"m2m:cnt":{},"m2m:ae":{"api":"N1"}}`, bad},
+		{"two resources, the other way round", ae, "Cmeter7", Create, 3, `{"m2m:ae":{"api":"N1"},"m2m:cnt":{}}`, bad},
 		{"no resource", ae, "Cmeter7", Create, 3, `{}`, bad},
 		{"a list", ae, "Cmeter7", Create, 3, `[{"m2m:cnt":{}}]`, bad},
 		{"a resource that is none", ae, "Cmeter7", Update, 0, `{"m2m:cnt":"Cvictim"}`, bad},

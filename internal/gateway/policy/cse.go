@@ -64,13 +64,10 @@ func (p *Peer) read(from string) (o originator, under string, refused *refusal) 
 		return originator{from: relative(abs.String(), sp), id: abs.String()}, "", nil
 	}
 	ae, err := onem2m.ParseAEID(from)
-	switch {
-	case err != nil:
+	if err != nil {
 		return originator{}, "", malformed("From is no AE-ID and no CSE-ID")
-	case ae.IsStem() && ae.Stem[0] == 'C':
-		return originator{}, "", notAuthenticated("From is a stem that this CSE assigns to its own AEs")
 	}
-	abs := ae.Absolute(p.rules.cse)
+	abs := ae.Absolute(p.rules.cse) // a C-type stem is that of an AE of the hosting CSE's
 	if abs.CSE != "" {
 		under = onem2m.CSEID{SP: abs.SP, ID: abs.CSE}.String()
 	}

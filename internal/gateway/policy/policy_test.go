@@ -370,3 +370,27 @@ func TestOneWins(t *testing.T) {
 		t.Errorf("%d won", n)
 	}
 }
+
+// Of claims that contradict each other or the configuration, the first holds,
+// and the configuration before all.
+func TestClaimsThatDisagree(t *testing.T) {
+	memory := &list{claims: []Claim{
+		{kmID("a"), here("Cgiven")},
+		{kmID("a"), here("Ca1")},
+		{kmID("b"), here("Ca1")},
+		{kmID("b"), here("CA1")},
+		{kmID("a"), here("cA1")}, // no AE-ID at all
+		{kmID("a"), here("CA1")},
+	}}
+	r := newRules(t, Config{
+		Allowed: []Allowance{{KmID: "*", AEIDs: []string{"C*"}, Most: 9}, {KmID: "c@" + maf, AEIDs: []string{"Cgiven"}}},
+		Memory:  memory,
+	})
+	a, b, c := r.Peer(unnamed("a")), r.Peer(unnamed("b")), r.Peer(unnamed("c"))
+	wantFrom(t, a.Check(retrieve("Ca1")), "Ca1")
+	wantStatus(t, a.Check(retrieve("CA1")), notAuth)
+	wantStatus(t, b.Check(retrieve("Ca1")), notAuth)
+	wantStatus(t, b.Check(retrieve("CA1")), notAuth)
+	wantStatus(t, a.Check(retrieve("Cgiven")), notAuth)
+	wantFrom(t, c.Check(retrieve("Cgiven")), "Cgiven")
+}
