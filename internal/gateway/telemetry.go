@@ -38,6 +38,7 @@ func (g *Gateway) listenTelemetry() error {
 		}
 		g.sockets = append(g.sockets, l)
 		g.Telemetry = append(g.Telemetry, l.Addr().String())
+		g.log.Info("listening", "binding", "telemetry", "address", l.Addr().String())
 		g.contacts = append(g.contacts, func() error { return g.telemetry.Serve(l) })
 	}
 	return nil

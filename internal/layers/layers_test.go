@@ -22,7 +22,7 @@ var levels = []string{
 		"internal/gateway/access internal/gateway/http1 internal/gateway/primitive internal/gateway/policy internal/gateway/matrix internal/gateway/gwtest internal/gateway/backendtest internal/gateway/mqtt internal/gateway/coap",
 	5: "internal/demo internal/mafd internal/cli internal/gateway/httpgw internal/gateway/mqttgw internal/gateway/coapgw internal/gateway",
 	6: "cmd/mafd cmd/maf cmd/mafgw",
-	7: "internal/timing internal/leaks internal/peers internal/interop internal/cost internal/flood internal/docs internal/layers", // tests
+	7: "internal/timing internal/leaks internal/peers internal/interop internal/cost internal/flood internal/docs internal/deployment internal/layers", // tests
 }
 
 // forbidden says what a package must never contain, however indirectly, and
