@@ -28,9 +28,9 @@ type pool struct {
 type backendConn struct {
 	conn    net.Conn
 	reader  *http1.Reader
-	used    bool      // for an earlier request
-	silent  bool      // the CSE has not begun to answer the last request
-	idle    time.Time // since when
+	used    bool          // for an earlier request
+	silent  bool          // the CSE has not begun to answer the last request
+	idle    time.Time     // since when
 	place   chan struct{} // from which it has an element
 	probe   probe
 	vectors [2][]byte
