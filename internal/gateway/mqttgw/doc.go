@@ -21,6 +21,8 @@
 //     Other filters fail with 0x80. What the broker delivers is checked again.
 //   - ClientIDs begin with the authenticated identity, so no device can take over
 //     another's session. User name and password are the gateway's.
+//   - Addresses for notifications become the broker's, as the CSE knows it.
+//   - Only JSON is let through: there is no second parser here for XML or CBOR.
 //   - RETAIN is cleared: a broker would hand a retained request to the CSE again
 //     each time that it subscribes. A will is policed as if it were published at
 //     once.
