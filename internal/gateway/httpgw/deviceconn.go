@@ -110,8 +110,12 @@ func (d *deviceConn) serveOne() bool {
 	d.conn.SetReadDeadline(begin.Add(limits.ReadTimeout))
 	x.entry = access.Entry{Binding: "http", Peer: d.name, KcID: d.conn.Association().KcID}
 	answer, again := d.answer(x)
-	if answer == nil {
-		return false // nobody is there any more
+	if answer == nil { // nobody is there any more
+		if x.entry.Operation != "" {
+			x.entry.Reason, x.entry.Duration = context.Cause(d.ctx).Error(), time.Since(begin)
+			d.server.config.Recorder.Record(x.entry)
+		}
+		return false
 	}
 	again = again && d.server.state.Load() == serving
 	x.out = appendAnswer(x.out[:0], answer, again)
@@ -202,6 +206,8 @@ func (d *deviceConn) ask(r *Request) (*Response, error) {
 	return response, err
 }
 
+var errGone = errors.New("the device has gone")
+
 // A watch reads from a device while the CSE is being asked, and cancels that
 // when the device is gone.
 type watch struct {
@@ -224,7 +230,7 @@ func (w *watch) run() {
 			return // stop has been called
 		}
 		if err != nil {
-			w.d.cancel(errors.New("the device has gone"))
+			w.d.cancel(errGone)
 		}
 		if err != nil || !room {
 			return

@@ -83,10 +83,11 @@ func TestFaultsOfTheCSE(t *testing.T) {
 		{"answers after 100", says("HTTP/1.1 100 Continue\r\n\r\n" + ok + "Content-Length: 2\r\n\r\n{}"), onem2m.StatusOK},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			g := newRig(t, script(t, c.do), func(_ *Config, b *BackendConfig) {
 				b.MaxResponse = 1000
 				if c.want == slow {
-					b.Timeout = 20 * time.Millisecond
+					b.Timeout = 500 * time.Millisecond
 				}
 			})
 			device := g.meter()
@@ -229,6 +230,10 @@ func TestDeviceGoes(t *testing.T) {
 	wait(t, "the CSE is asked", asked)
 	device.conn.Close()
 	wait(t, "the CSE is left alone", ended)
+	g.server.Shutdown(t.Context())
+	if e := g.log.all(); len(e) != 1 || e[0].Status != 0 || e[0].Reason != errGone.Error() {
+		t.Errorf("%+v", e)
+	}
 }
 
 // A revoked key closes the association under a request.

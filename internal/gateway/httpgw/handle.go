@@ -58,7 +58,9 @@ func (d *deviceConn) handle(x *exchange) (*answer, *refusal) {
 	if refused := d.learn(verdict, question, response); refused != nil {
 		return nil, refused
 	}
-	x.answer = response.Content // also if it is a longer array now
+	if cap(response.Content) > cap(x.answer) {
+		x.answer = response.Content // to be used again
+	}
 	d.translateBack(response)
 	return &answer{status: response.Status, http: response.HTTPStatus, id: id, from: response.From, params: &response.Params,
 		location: response.Location, contentType: response.ContentType, content: response.Content}, nil
