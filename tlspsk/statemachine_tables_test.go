@@ -29,32 +29,33 @@ import (
 // or the alert that ends the session. Every letter has a row and every row is
 // complete: a message that a table forgets is a failure.
 
-// The TLS server. "first" is "hello" before any record: the first may be of an
-// older version.
+// The TLS server. "mid" is within a message of which a part has come, "mid2" that
+// under keys. As long as the hello is not whole, its records may be of an older
+// version.
 const tlsServerTable = `
-                          first      hello      key        ccs        finished   open       mid        mid2
-ClientHello               >key       >key       unexpected unexpected unexpected reneg      ?          ?
-ClientKeyExchange         unexpected unexpected >ccs       unexpected unexpected unexpected ?          ?
-ChangeCipherSpec          unexpected unexpected unexpected >finished  unexpected unexpected unexpected unexpected
-Finished                  unexpected unexpected unexpected unexpected >open      unexpected ?          ?
-HelloRequest              unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-HelloVerifyRequest        unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-ServerHello               unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-ServerKeyExchange         unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-ServerHelloDone           unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-NewSessionTicket          unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-Certificate               unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-CertificateRequest        unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-CertificateVerify         unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-CertificateStatus         unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-unassigned message        unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-data                      unexpected unexpected unexpected unexpected unexpected data       unexpected unexpected
-empty data                unexpected unexpected unexpected unexpected unexpected warn       unexpected unexpected
+                          hello      key        ccs        finished   open       mid-hello  mid        mid2
+ClientHello               >key       unexpected unexpected unexpected reneg      ?          ?          ?
+ClientKeyExchange         unexpected >ccs       unexpected unexpected unexpected ?          ?          ?
+ChangeCipherSpec          unexpected unexpected >finished  unexpected unexpected unexpected unexpected unexpected
+Finished                  unexpected unexpected unexpected >open      unexpected ?          ?          ?
+HelloRequest              unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+HelloVerifyRequest        unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+ServerHello               unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+ServerKeyExchange         unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+ServerHelloDone           unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+NewSessionTicket          unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+Certificate               unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+CertificateRequest        unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+CertificateVerify         unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+CertificateStatus         unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+unassigned message        unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+data                      unexpected unexpected unexpected unexpected data       unexpected unexpected unexpected
+empty data                unexpected unexpected unexpected unexpected warn       unexpected unexpected unexpected
 empty data, 17 times      unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected
 record of unknown type    unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected
 empty handshake record    unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected
-half a message            >mid       >mid       >mid       unexpected >mid2      unexpected ?          ?
-message too long          illegal    illegal    illegal    unexpected illegal    unexpected ?          ?
+half a message            >mid-hello >mid       unexpected >mid2      unexpected ?          ?          ?
+message too long          illegal    illegal    unexpected illegal    unexpected ?          ?          ?
 warning                   warn       warn       warn       warn       warn       warn       warn       warn
 17 warnings               unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected
 fatal alert               refused    refused    refused    refused    refused    refused    refused    refused
@@ -63,21 +64,21 @@ empty alert               decode     decode     decode     decode     decode    
 half an alert             decode     decode     decode     decode     decode     decode     decode     decode
 two alerts at once        decode     decode     decode     decode     decode     decode     decode     decode
 alert of no level         decode     decode     decode     decode     decode     decode     decode     decode
-empty ChangeCipherSpec    unexpected unexpected unexpected decode     unexpected unexpected unexpected unexpected
-long ChangeCipherSpec     unexpected unexpected unexpected decode     unexpected unexpected unexpected unexpected
-ChangeCipherSpec of 2     unexpected unexpected unexpected decode     unexpected unexpected unexpected unexpected
+empty ChangeCipherSpec    unexpected unexpected decode     unexpected unexpected unexpected unexpected unexpected
+long ChangeCipherSpec     unexpected unexpected decode     unexpected unexpected unexpected unexpected unexpected
+ChangeCipherSpec of 2     unexpected unexpected decode     unexpected unexpected unexpected unexpected unexpected
 record too long           overflow   overflow   overflow   overflow   overflow   overflow   overflow   overflow
 header beyond all         overflow   overflow   overflow   overflow   overflow   overflow   overflow   overflow
-record of 1.1             warn       version    version    version    version    version    version    version
+record of 1.1             warn       version    version    version    version    warn       version    version
 record of version 4       version    version    version    version    version    version    version    version
-clear data                unexpected unexpected unexpected unexpected mac        mac        unexpected mac
-clear alert               refused    refused    refused    refused    mac        mac        refused    mac
-clear close_notify        closed     closed     closed     closed     mac        mac        closed     mac
-clear ChangeCipherSpec    unexpected unexpected unexpected ?          mac        mac        unexpected mac
-clear Finished            unexpected unexpected unexpected unexpected mac        mac        ?          mac
-forged data               unexpected unexpected unexpected unexpected mac        mac        unexpected mac
-forged Finished           unexpected unexpected unexpected unexpected mac        mac        ?          mac
-requests to renegotiate   unexpected unexpected unexpected unexpected unexpected reneg*     ?          ?
+clear data                unexpected unexpected unexpected mac        mac        unexpected unexpected mac
+clear alert               refused    refused    refused    mac        mac        refused    refused    mac
+clear close_notify        closed     closed     closed     mac        mac        closed     closed     mac
+clear ChangeCipherSpec    unexpected unexpected ?          mac        mac        unexpected unexpected mac
+clear Finished            unexpected unexpected unexpected mac        mac        ?          ?          mac
+forged data               unexpected unexpected unexpected mac        mac        unexpected unexpected mac
+forged Finished           unexpected unexpected unexpected mac        mac        ?          ?          mac
+requests to renegotiate   unexpected unexpected unexpected unexpected reneg*     ?          ?          ?
 `
 
 // The TLS client. "kx" is where plain PSK may have a ServerKeyExchange or not,
@@ -86,29 +87,29 @@ requests to renegotiate   unexpected unexpected unexpected unexpected unexpected
 // within the handshake, which RFC 5246 section 7.4.1.1 would have ignored, is
 // refused: no server sends one.
 const tlsClientTable = `
-                          first      hello      kx         kx-ec      done       doomed     ccs        finished   open       mid        mid2
-ServerHello               >kx        >kx        unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-ServerKeyExchange         unexpected unexpected >done      >done      unexpected unexpected unexpected unexpected unexpected ?          ?
-ServerHelloDone           unexpected unexpected >ccs       unexpected >ccs       illegal    unexpected unexpected unexpected ?          ?
-ChangeCipherSpec          unexpected unexpected unexpected unexpected unexpected unexpected >finished  unexpected unexpected unexpected unexpected
-Finished                  unexpected unexpected unexpected unexpected unexpected unexpected unexpected >open      unexpected ?          ?
-HelloRequest              unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected reneg      ?          ?
-ClientHello               unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-HelloVerifyRequest        unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-ClientKeyExchange         unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-NewSessionTicket          unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-Certificate               unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-CertificateRequest        unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-CertificateVerify         unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-CertificateStatus         unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-unassigned message        unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?
-data                      unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected data       unexpected unexpected
-empty data                unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected warn       unexpected unexpected
+                          hello      kx         kx-ec      done       doomed     ccs        finished   open       mid-hello  mid        mid2
+ServerHello               >kx        unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+ServerKeyExchange         unexpected >done      >done      unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+ServerHelloDone           unexpected >ccs       unexpected >ccs       illegal    unexpected unexpected unexpected ?          ?          ?
+ChangeCipherSpec          unexpected unexpected unexpected unexpected unexpected >finished  unexpected unexpected unexpected unexpected unexpected
+Finished                  unexpected unexpected unexpected unexpected unexpected unexpected >open      unexpected ?          ?          ?
+HelloRequest              unexpected unexpected unexpected unexpected unexpected unexpected unexpected reneg      ?          ?          ?
+ClientHello               unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+HelloVerifyRequest        unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+ClientKeyExchange         unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+NewSessionTicket          unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+Certificate               unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+CertificateRequest        unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+CertificateVerify         unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+CertificateStatus         unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+unassigned message        unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected ?          ?          ?
+data                      unexpected unexpected unexpected unexpected unexpected unexpected unexpected data       unexpected unexpected unexpected
+empty data                unexpected unexpected unexpected unexpected unexpected unexpected unexpected warn       unexpected unexpected unexpected
 empty data, 17 times      unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected
 record of unknown type    unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected
 empty handshake record    unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected
-half a message            >mid       >mid       >mid       >mid       >mid       >mid       unexpected >mid2      unexpected ?          ?
-message too long          illegal    illegal    illegal    illegal    illegal    illegal    unexpected illegal    unexpected ?          ?
+half a message            >mid-hello >mid       >mid       >mid       >mid       unexpected >mid2      unexpected ?          ?          ?
+message too long          illegal    illegal    illegal    illegal    illegal    unexpected illegal    unexpected ?          ?          ?
 warning                   warn       warn       warn       warn       warn       warn       warn       warn       warn       warn       warn
 17 warnings               unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected
 fatal alert               refused    refused    refused    refused    refused    refused    refused    refused    refused    refused    refused
@@ -117,21 +118,21 @@ empty alert               decode     decode     decode     decode     decode    
 half an alert             decode     decode     decode     decode     decode     decode     decode     decode     decode     decode     decode
 two alerts at once        decode     decode     decode     decode     decode     decode     decode     decode     decode     decode     decode
 alert of no level         decode     decode     decode     decode     decode     decode     decode     decode     decode     decode     decode
-empty ChangeCipherSpec    unexpected unexpected unexpected unexpected unexpected unexpected decode     unexpected unexpected unexpected unexpected
-long ChangeCipherSpec     unexpected unexpected unexpected unexpected unexpected unexpected decode     unexpected unexpected unexpected unexpected
-ChangeCipherSpec of 2     unexpected unexpected unexpected unexpected unexpected unexpected decode     unexpected unexpected unexpected unexpected
+empty ChangeCipherSpec    unexpected unexpected unexpected unexpected unexpected decode     unexpected unexpected unexpected unexpected unexpected
+long ChangeCipherSpec     unexpected unexpected unexpected unexpected unexpected decode     unexpected unexpected unexpected unexpected unexpected
+ChangeCipherSpec of 2     unexpected unexpected unexpected unexpected unexpected decode     unexpected unexpected unexpected unexpected unexpected
 record too long           overflow   overflow   overflow   overflow   overflow   overflow   overflow   overflow   overflow   overflow   overflow
 header beyond all         overflow   overflow   overflow   overflow   overflow   overflow   overflow   overflow   overflow   overflow   overflow
-record of 1.1             warn       version    version    version    version    version    version    version    version    version    version
+record of 1.1             warn       version    version    version    version    version    version    version    warn       version    version
 record of version 4       version    version    version    version    version    version    version    version    version    version    version
-clear data                unexpected unexpected unexpected unexpected unexpected unexpected unexpected mac        mac        unexpected mac
-clear alert               refused    refused    refused    refused    refused    refused    refused    mac        mac        refused    mac
-clear close_notify        closed     closed     closed     closed     closed     closed     closed     mac        mac        closed     mac
-clear ChangeCipherSpec    unexpected unexpected unexpected unexpected unexpected unexpected ?          mac        mac        unexpected mac
-clear Finished            unexpected unexpected unexpected unexpected unexpected unexpected unexpected mac        mac        ?          mac
-forged data               unexpected unexpected unexpected unexpected unexpected unexpected unexpected mac        mac        unexpected mac
-forged Finished           unexpected unexpected unexpected unexpected unexpected unexpected unexpected mac        mac        ?          mac
-requests to renegotiate   unexpected unexpected unexpected unexpected unexpected unexpected unexpected unexpected reneg*     ?          ?
+clear data                unexpected unexpected unexpected unexpected unexpected unexpected mac        mac        unexpected unexpected mac
+clear alert               refused    refused    refused    refused    refused    refused    mac        mac        refused    refused    mac
+clear close_notify        closed     closed     closed     closed     closed     closed     mac        mac        closed     closed     mac
+clear ChangeCipherSpec    unexpected unexpected unexpected unexpected unexpected ?          mac        mac        unexpected unexpected mac
+clear Finished            unexpected unexpected unexpected unexpected unexpected unexpected mac        mac        ?          ?          mac
+forged data               unexpected unexpected unexpected unexpected unexpected unexpected mac        mac        unexpected unexpected mac
+forged Finished           unexpected unexpected unexpected unexpected unexpected unexpected mac        mac        ?          ?          mac
+requests to renegotiate   unexpected unexpected unexpected unexpected unexpected unexpected unexpected reneg*     ?          ?          ?
 `
 
 // Messages with the wrong content: as the one they are like, but where that one

@@ -88,7 +88,7 @@ type run struct {
 // predictTLS says how a sequence must end, and after how many letters. It may be
 // cut short where the table leaves open what happens.
 func (m machine) predictTLS(table *stateTable, v variant, d delivery, script []string) (o outcome, cut []string, end int) {
-	r := run{cells: table.cells, state: "first"}
+	r := run{cells: table.cells, state: "hello"}
 	i := 0
 	for i < len(script) && r.end == "" {
 		n := 1
@@ -138,9 +138,6 @@ func (r *run) step(m machine, v variant, d delivery, letter string) {
 	case "warn":
 		if r.warnings++; r.warnings > warningsTaken {
 			r.end = "unexpected"
-		}
-		if r.state == "first" {
-			r.state = "hello"
 		}
 	case "reneg":
 		r.renegotiate(m, d)
