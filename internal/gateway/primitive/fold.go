@@ -14,6 +14,14 @@ func sameName(a, b string) bool {
 	if a == b {
 		return true
 	}
+	if a == "" || b == "" {
+		return false
+	}
+	// Most pairs differ in their first letter. |0x20 makes capitals small, and
+	// no two characters different that are not.
+	if x, y := a[0], b[0]; x < 0x80 && y < 0x80 && x|0x20 != y|0x20 {
+		return false
+	}
 	if isASCII(a) && isASCII(b) {
 		return len(a) == len(b) && strings.EqualFold(a, b)
 	}

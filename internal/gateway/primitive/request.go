@@ -55,8 +55,8 @@ const (
 // Numbers may be given as strings ("op":"1", as a widespread client does); they
 // go on as numbers.
 func ParseRequest(v *Value) (*Request, error) {
-	r := &Request{Rest: Object()}
-	v, r.Wrapped = unwrap(v, "m2m:rqp")
+	v, wrapped := unwrap(v, "m2m:rqp")
+	r := &Request{Rest: objectFor(v.Len()), Wrapped: wrapped}
 	if v.Kind() != KindObject {
 		return nil, fmt.Errorf("%w: a request primitive is an object", ErrSyntax)
 	}
@@ -100,7 +100,7 @@ func ParseRequest(v *Value) (*Request, error) {
 // Value returns the primitive as JSON. It shares Content and the members of
 // Rest with r.
 func (r *Request) Value() *Value {
-	v := Object()
+	v := objectFor(6 + r.Rest.Len())
 	v.Set("op", Number(int64(r.Operation)))
 	v.Set("to", String(r.To))
 	if r.HasFrom {
@@ -121,8 +121,8 @@ func (r *Request) Value() *Value {
 // members that it does not know: they come from the CSE or go no further than
 // to it, and the originator of a request is not among them.
 func ParseResponse(v *Value) (*Response, error) {
-	r := &Response{Rest: Object()}
-	v, r.Wrapped = unwrap(v, "m2m:rsp")
+	v, wrapped := unwrap(v, "m2m:rsp")
+	r := &Response{Rest: objectFor(v.Len()), Wrapped: wrapped}
 	if v.Kind() != KindObject {
 		return nil, fmt.Errorf("%w: a response primitive is an object", ErrSyntax)
 	}
@@ -157,7 +157,7 @@ func ParseResponse(v *Value) (*Response, error) {
 // Value returns the primitive as JSON. It shares Content and the members of
 // Rest with r.
 func (r *Response) Value() *Value {
-	v := Object()
+	v := objectFor(5 + r.Rest.Len())
 	v.Set("rsc", Number(int64(r.Status)))
 	v.Set("rqi", String(r.RequestID))
 	if r.To != "" {
@@ -171,6 +171,11 @@ func (r *Response) Value() *Value {
 		v.Set("pc", r.Content)
 	}
 	return wrap(v, "m2m:rsp", r.Wrapped)
+}
+
+// objectFor returns an object with room for n members.
+func objectFor(n int) *Value {
+	return &Value{kind: KindObject, members: make([]member, 0, n)}
 }
 
 // addRest adds those members of rest that may stand there, so that a field and
