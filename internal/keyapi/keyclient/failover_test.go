@@ -207,10 +207,13 @@ func TestFeed(t *testing.T) {
 		`200 {"next":7,"revocations":[]}`,
 		`200 {"next":9,"revocations":[{"KmID":"meter7@maf.example.com"},{"KmID":"meter7@other.example"}]}`,
 		`503 {"error":"the disk is on fire"}`,
+		`503 {"error":"the disk is on fire"}`,
+		`200 {"next":99,"revocations":[]}`, // it is back, and that is all we wanted to know
 		`200 {"next":9,"revocations":[]}`,
 		`410 {"error":"too old"}`, `200 {"next":3,"revocations":[]}`,
 		`410 {"error":"too old"}`, `410 {"error":"too old"}`,
-		`200 {"next":4,"revocations":[]}`,
+		`200 {"next":98,"revocations":[]}`,
+		`410 {"error":"too old"}`, `200 {"next":4,"revocations":[]}`,
 		`html <h1>`,
 		`404 {"error":"no such key"}`,
 	})
@@ -224,12 +227,15 @@ func TestFeed(t *testing.T) {
 		{"/v1/revocations", true, 0, nil},
 		{"/v1/revocations?after=7", false, 1, nil}, // one MAF must not end what is another's
 		{"/v1/revocations?after=9", false, 0, ErrUnavailable},
+		{"/v1/revocations", false, 0, ErrUnavailable},
+		{"/v1/revocations", false, 0, nil},
 		{"/v1/revocations?after=9", false, 0, nil},
 		{"/v1/revocations", true, 0, nil},
 		{"/v1/revocations", false, 0, ErrUnavailable},
+		{"/v1/revocations", false, 0, nil},
 		{"/v1/revocations", true, 0, nil},
 		{"/v1/revocations?after=4", false, 0, ErrUnavailable},
-		{"/v1/revocations?after=4", false, 0, ErrNoFeed},
+		{"/v1/revocations", false, 0, ErrNoFeed},
 	} {
 		list, startOver, err := f.Next(t.Context())
 		if got := *asked.Load(); got != want.asked || startOver != want.startOver || len(list) != want.list || !errors.Is(err, want.err) || (err == nil) != (want.err == nil) {

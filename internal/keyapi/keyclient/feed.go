@@ -22,6 +22,7 @@ type Feed struct {
 	c     *Client
 	maf   onem2m.FQDN
 	after int64 // position; negative for none
+	doubt bool  // the last request failed
 }
 
 // Feed returns a feed that has no position yet.
@@ -39,16 +40,19 @@ func (f *Feed) Reset() { f.after = -1 }
 //
 // Its errors wrap ErrNoFeed, ErrUnknownMAF or ErrUnavailable.
 func (f *Feed) Next(ctx context.Context) (list []keyapi.Revocation, startOver bool, err error) {
+	if f.doubt && f.after >= 0 {
+		// A question that is answered at once tells whether the MAF is back.
+		_, err := f.poll(ctx, -1)
+		f.doubt = err != nil
+		return nil, false, err
+	}
 	startOver = f.after < 0
-	answer, err := f.poll(ctx)
-	if errors.Is(err, errPosition) {
-		f.after, startOver = -1, true
-		answer, err = f.poll(ctx)
+	answer, err := f.poll(ctx, f.after)
+	if errors.Is(err, errPosition) && !startOver {
+		startOver = true
+		answer, err = f.poll(ctx, -1)
 	}
-	if errors.Is(err, errPosition) {
-		err = ErrUnavailable // we gave none
-	}
-	if err != nil {
+	if f.doubt = err != nil; f.doubt {
 		return nil, false, err
 	}
 	f.after = answer.Next
@@ -61,9 +65,9 @@ func (f *Feed) Next(ctx context.Context) (list []keyapi.Revocation, startOver bo
 	return list, startOver, nil
 }
 
-func (f *Feed) poll(ctx context.Context) (answer *keyapi.Revocations, err error) {
+func (f *Feed) poll(ctx context.Context, after int64) (answer *keyapi.Revocations, err error) {
 	r := request{
-		path: keyapi.RevocationsQuery(f.after), most: keyapi.MaxRevocationsAnswer,
+		path: keyapi.RevocationsQuery(after), most: keyapi.MaxRevocationsAnswer,
 		wait: keyapi.RevocationsWait,
 		decode: func(response *http.Response, body []byte) (err error) {
 			answer, err = decodeRevocations(response, body)
@@ -88,7 +92,9 @@ func decodeRevocations(response *http.Response, body []byte) (*keyapi.Revocation
 	case http.StatusOK:
 		return keyapi.DecodeRevocations(body)
 	case http.StatusGone:
-		return nil, errPosition
+		if response.Request.URL.RawQuery != "" {
+			return nil, errPosition
+		}
 	}
 	return nil, unexpected(response, body)
 }
