@@ -110,6 +110,7 @@ func TestContent(t *testing.T) {
 		{"own request in a notification", ae, "Cmeter7", Notify, 0, `{"m2m:rqp":{"op":2,"fr":"Cmeter7","to":"x","rqi":"1"}}`, ok},
 		{"polling channel answer", ae, "Cmeter7", Notify, 0, `{"m2m:rsp":{"rsc":2000,"fr":"Cmeter7","rqi":"1"}}`, ok},
 		{"polling channel answer for another", ae, "Cmeter7", Notify, 0, `{"m2m:rsp":{"rsc":2000,"fr":"Cvictim","rqi":"1"}}`, notAuth},
+		{"polling channel answer without status", ae, "Cmeter7", Notify, 0, `{"m2m:rsp":{"fr":"Cvictim","rqi":"1"}}`, notAuth},
 		{"polling channel answers", ae, "Cmeter7", Notify, 0, `{"m2m:agr":{"m2m:rsp":[{"rsc":2000,"fr":"Cmeter7"},{"rsc":2000,"fr":"Cvictim"}]}}`, notAuth},
 		{"request in a notification by a CSE", cse, "/mn-cse", Notify, 0, `{"m2m:rqp":{"op":2,"fr":"/below/Cx","to":"x","rqi":"1"}}`, ok},
 		{"another's request by a CSE", cse, "/mn-cse", Notify, 0, `{"m2m:rqp":{"op":2,"fr":"/other-cse/Cx","to":"x","rqi":"1"}}`, notAuth},
