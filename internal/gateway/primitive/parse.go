@@ -309,7 +309,12 @@ func (p *parser) str() string {
 	p.i++
 	start := p.i
 	ascii := true
-	for ; p.i < len(p.s); p.i++ {
+	for {
+		p.i = plain(p.s, p.i)
+		if p.i == len(p.s) {
+			p.fail("string without end")
+			return ""
+		}
 		switch c := p.s[p.i]; {
 		case c == '"':
 			s := p.s[start:p.i]
@@ -324,12 +329,38 @@ func (p *parser) str() string {
 		case c < 0x20:
 			p.fail("control character in a string")
 			return ""
-		case c >= 0x80:
-			ascii = false
+		}
+		ascii = false
+		p.i = notASCII(p.s, p.i)
+	}
+}
+
+// plain returns the index of the first octet of s, from i on, that means
+// something in a JSON string or is not ASCII, or s's length. Contents are mostly
+// text, of which it looks at eight octets at a time.
+func plain(s string, i int) int {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for ; i+8 <= len(s); i += 8 {
+		w := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
+			uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
+		// As long as no octet is one that we look for, no subtraction borrows from
+		// the octet above and no high bit comes out set.
+		if (w|(w-each*0x20)|((w^each*'"')-each)|((w^each*'\\')-each))&high != 0 {
+			break
 		}
 	}
-	p.fail("string without end")
-	return ""
+	for i < len(s) && s[i] >= 0x20 && s[i] < 0x80 && s[i] != '"' && s[i] != '\\' {
+		i++
+	}
+	return i
+}
+
+// notASCII returns the index of the first octet of s that is ASCII, from i on.
+func notASCII(s string, i int) int {
+	for i < len(s) && s[i] >= 0x80 {
+		i++
+	}
+	return i
 }
 
 // escaped reads the rest of the string that began at s[start], from its first

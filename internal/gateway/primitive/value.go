@@ -48,9 +48,6 @@ func Number(n int64) *Value {
 	return &Value{kind: KindNumber, text: strconv.FormatInt(n, 10)}
 }
 
-// Bool returns true or false.
-func Bool(b bool) *Value { return &Value{kind: KindBool, truth: b} }
-
 // Array returns an array of the given values.
 func Array(elems ...*Value) *Value {
 	v := &Value{kind: KindArray}
@@ -175,14 +172,6 @@ func (v *Value) Int() (int64, bool) {
 	return n, err == nil
 }
 
-// Truth returns the value of a true or false.
-func (v *Value) Truth() (truth, ok bool) {
-	if v.Kind() != KindBool {
-		return false, false
-	}
-	return v.truth, true
-}
-
 // Set gives the object v the member name, in the place of a member whose name
 // differs in letter case at most, else as its last. It does nothing to any
 // other kind. The name must be one that Parse accepts.
@@ -246,13 +235,15 @@ func appendString(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	done := 0
-	for i := 0; i < len(s); i++ {
+	for i := plain(s, 0); i < len(s); i = plain(s, i) {
 		c := s[i]
-		if c >= 0x20 && c != '"' && c != '\\' {
+		if c >= 0x80 {
+			i = notASCII(s, i)
 			continue
 		}
 		b = append(b, s[done:i]...)
-		done = i + 1
+		i++
+		done = i
 		switch c {
 		case '"', '\\':
 			b = append(b, '\\', c)
