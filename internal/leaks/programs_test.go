@@ -14,7 +14,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,6 +50,7 @@ func TestPrograms(t *testing.T) {
 			p.sessions()
 			p.refusals()
 			p.associations()
+			p.gateway(format)
 			p.badRequests()
 			if status := mafd.end(syscall.SIGTERM); status.ExitStatus() != 0 {
 				t.Errorf("mafd ended with status %d\n%s", status.ExitStatus(), mafd.out.bytes())
@@ -311,6 +314,73 @@ func (p *play) associations() {
 
 	cityB.end(syscall.SIGINT)
 	rivalB.end(syscall.SIGINT)
+}
+
+// gateway is the device with a CSE behind mafgw, and strangers at both.
+func (p *play) gateway(format string) {
+	cse := httptest.NewServer(http.NotFoundHandler())
+	defer cse.Close()
+	config := p.write("mafgw.toml", `
+state = "gateway"
+cse = "`+city+`"
+certificate = "city/cert.pem"
+key = "city/key.pem"
+ca = "city/ca.pem"
+maf = { "maf.localhost" = ["https://`+p.runtime.KeyAPI[0]+`"] }
+http = { listen = ["127.0.0.1:0"], backend = "`+cse.URL+`" }
+telemetry.listen = ["127.0.0.1:0"]
+log = { level = "debug", format = "`+format+`" }
+`)
+	gateway := p.start("mafgw, log in "+format, p.command(nil, "mafgw", "-config", config))
+	address := gateway.listening("http")
+	connect := call{args: []string{"connect", address, "--as", meter, "--maf", p.runtime.TLS[0], "--km-file", "meter7.key", "--kc-file", "gateway.kc"},
+		stdin: "GET /in-cse HTTP/1.1\r\nHost: in-cse\r\nX-M2M-Origin: Smeter7\r\nX-M2M-RI: 1\r\nX-M2M-RVI: 3\r\nConnection: close\r\n\r\n"}
+	// The gateway gives up when the MAF takes seconds to answer, which it does on a
+	// machine that is busy enough.
+	for deadline := time.Now().Add(patience); ; {
+		text, exit := p.try(connect)
+		if exit == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the device does not get in: exit %d\n%s\n%s", exit, text, gateway.out.bytes())
+		}
+	}
+	p.addKeyFile("Kc at the gateway", "gateway.kc")
+	errs := p.output("errors of strangers at the gateway")
+	for _, identity := range []string{"00112233445566778899AABBCCDDEEFF@maf.localhost", "nonsense"} {
+		if _, err := tlspsk.Dial("tcp", address, &tlspsk.Config{Identity: []byte(identity), Key: p.km, ServerName: "maf.localhost"}); err == nil {
+			p.t.Errorf("%s got in", identity)
+		} else {
+			fmt.Fprintf(errs, "%v %+v %#v\n", err, err, err)
+		}
+	}
+	metrics := p.output("metrics of the gateway")
+	response, err := http.Get("http://" + gateway.listening("telemetry") + "/metrics")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	io.Copy(metrics, response.Body)
+	if len(metrics.bytes()) == 0 {
+		p.t.Error("there are no metrics")
+	}
+	if status := gateway.end(syscall.SIGTERM); status.ExitStatus() != 0 {
+		p.t.Errorf("mafgw ended with status %d\n%s", status.ExitStatus(), gateway.out.bytes())
+	}
+}
+
+// listening waits until mafgw says where a binding of its listens.
+func (p *process) listening(binding string) string {
+	p.s.t.Helper()
+	line := regexp.MustCompile(`"?binding"?[=:]"?` + binding + `"?[ ,]"?address"?[=:]"?([^\s"]+)`)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if found := line.FindSubmatch(p.out.bytes()); found != nil {
+			return string(found[1])
+		}
+	}
+	p.s.t.Fatalf("%s does not listen\n%s", p.out.what, p.out.bytes())
+	panic("unreachable")
 }
 
 // badRequests asks both APIs what they don't answer, and keeps their answers.

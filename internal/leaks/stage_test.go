@@ -66,7 +66,7 @@ func newStage(t *testing.T) *stage {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.Command("go", "build", "-o", dir, "./cmd/maf", "./cmd/mafd")
+	build := exec.Command("go", "build", "-o", dir, "./cmd/maf", "./cmd/mafd", "./cmd/mafgw")
 	build.Dir = "../.."
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the programs: %v\n%s", err, text)
@@ -115,6 +115,16 @@ type call struct {
 // run runs maf to its end and returns what it printed.
 func (s *stage) run(c call) string {
 	s.t.Helper()
+	text, code := s.try(c)
+	if code != c.exit {
+		s.t.Errorf("maf %s: exit %d, want %d\n%s", strings.Join(c.args[:min(2, len(c.args))], " "), code, c.exit, text)
+	}
+	return text
+}
+
+// try is run with any exit code, which it returns.
+func (s *stage) try(c call) (printed string, exit int) {
+	s.t.Helper()
 	cmd := s.command(c.env, "maf", c.args...)
 	cmd.Stdin = strings.NewReader(c.stdin)
 	what := "maf " + strings.Join(c.args[:min(2, len(c.args))], " ")
@@ -124,11 +134,7 @@ func (s *stage) run(c call) string {
 	}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Run() // the exit code tells
-	text := out.bytes()
-	if code := cmd.ProcessState.ExitCode(); code != c.exit {
-		s.t.Errorf("%s: exit %d, want %d\n%s", what, code, c.exit, text)
-	}
-	return string(text)
+	return string(out.bytes()), cmd.ProcessState.ExitCode()
 }
 
 // A process is a program that runs until it is ended.
