@@ -23,8 +23,7 @@ var errContact = errors.New("an address for notifications that is not the peer's
 
 // toCSE returns the address that the CSE gets for one that a peer names. A
 // resource identifier is no address. Of an MQTT URL the host does not matter; a
-// path must be the peer's own name or its topic, which some CSEs want (TS-0010
-// has none).
+// path, as some CSEs want one, must be the peer's own name or its topic.
 func (c *contacts) toCSE(n *names, address string) (string, error) {
 	if !strings.Contains(address, ":") {
 		return address, nil

@@ -31,7 +31,7 @@
 // anybody.
 //
 // AE-ID stems and CSE-IDs share one name space in topics ("/CSE1" and the AE
-// "CSE1" are both "CSE1", TS-0010 6.4.2). No peer can have the name of the CSE
+// "CSE1" are both "CSE1", TS-0010 6.4). No peer can have the name of the CSE
 // behind the gateway; that no AE-ID is the CSE-ID of another registree is for the
 // operator to see to.
 package mqttgw

@@ -7,7 +7,7 @@ import (
 	"github.com/onem2m-maf/maf/onem2m"
 )
 
-// The kinds of topics (TS-0010 6.4.2, 6.5.2).
+// The kinds of topics (TS-0010 6.4).
 const (
 	kindReq     = "req"
 	kindResp    = "resp"
