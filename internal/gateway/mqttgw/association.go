@@ -2,6 +2,7 @@ package mqttgw
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,9 @@ type association struct {
 	peer    *policy.Peer
 	names   *names
 	prefix  string // of request identifiers towards the CSE
+
+	ctx    context.Context // ends with the association
+	cancel context.CancelFunc
 
 	device *side
 	// broker is set by connect, before there is a second goroutine.
@@ -108,6 +112,7 @@ func newAssociation(s *Server, conn net.Conn, assoc saef.Association) *associati
 		device: newSide(conn, s.config.Limits.Write),
 		prefix: requestPrefix(assoc.KmID),
 	}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.names = &names{
 		cse: s.config.CSE, cseNames: s.config.CSENames,
 		credential: assoc.CredentialID().String(), peer: a.peer,
@@ -183,6 +188,7 @@ func (a *association) end(cause error, will bool) {
 		return
 	}
 	a.ended, a.cause = true, cause
+	a.cancel()
 	a.device.conn.Close()
 	if a.broker == nil {
 		return

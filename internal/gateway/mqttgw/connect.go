@@ -93,7 +93,8 @@ func (a *association) brokerConnect(c *mqtt.Connect) (*mqtt.Connect, *refusal) {
 
 // dial connects to the broker.
 func (a *association) dial(c *mqtt.Connect) (*mqtt.Connack, error) {
-	conn, err := net.DialTimeout("tcp", a.server.config.Broker.Address, a.limits.Connect)
+	dialer := net.Dialer{Timeout: a.limits.Connect}
+	conn, err := dialer.DialContext(a.ctx, "tcp", a.server.config.Broker.Address)
 	if err != nil {
 		return nil, err
 	}

@@ -327,6 +327,37 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// Shutdown does not wait for a broker that does not answer, nor for a device that
+// has not said CONNECT.
+func TestShutdownWhileConnecting(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections stay in its backlog
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	f := newFixture(t, silent.Addr().String(), policy.Config{}, func(c *Config) { c.Limits.Connect = time.Hour })
+	device := f.site.AE("meter7", meter7)
+	connecting, idle := f.dial(device), f.dial(device)
+	connecting.send(&mqtt.Connect{CleanSession: true, ClientID: "x"})
+	f.eventually(func() bool {
+		f.server.mu.Lock()
+		defer f.server.mu.Unlock()
+		return len(f.server.associations) == 2 && len(f.server.sessions) == 1
+	})
+	done := make(chan error)
+	go func() { done <- f.server.Shutdown(t.Context()) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Shutdown waits")
+	}
+	connecting.closed()
+	idle.closed()
+}
+
 // Shutdown gives up when its context ends.
 func TestShutdownGivesUp(t *testing.T) {
 	b := newBroker(t, nil)

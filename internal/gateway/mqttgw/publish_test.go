@@ -76,6 +76,23 @@ func TestRequest(t *testing.T) {
 	}
 }
 
+// A request may fill a packet.
+func TestLargeRequest(t *testing.T) {
+	b := newBroker(t, echo)
+	f := newFixture(t, b.address(), policy.Config{}, nil)
+	client := f.connect(f.site.AE("meter7", meter7))
+	s := b.session()
+	con := strings.Repeat("0123456789abcdef", 16_000)
+	client.send(&mqtt.Publish{Topic: meterReq,
+		Payload: []byte(`{"op":1,"ty":4,"to":"in-cse/box","fr":"Cmeter7","rqi":"x","pc":{"m2m:cin":{"con":"` + con + `"}}}`)})
+	if p, ok := s.next().(*mqtt.Publish); !ok || !strings.Contains(string(p.Payload), con) {
+		t.Errorf("the broker got %d octets", len(p.Payload))
+	}
+	if p, ok := client.read().(*mqtt.Publish); !ok || !strings.Contains(string(p.Payload), "2000") {
+		t.Errorf("got %+v", p)
+	}
+}
+
 // sameMembers reports whether two JSON texts differ in order only, roughly.
 func sameMembers(a, b string) bool {
 	parts := func(s string) map[string]int {
