@@ -21,6 +21,8 @@ func TestMain(m *testing.M) {
 		os.Exit(mafd.Main(os.Args[1:], os.Stdout, os.Stderr))
 	case "mafgw":
 		os.Exit(gateway.Main(os.Args[1:], os.Stdout, os.Stderr))
+	case "cse":
+		serveCSE()
 	case "maf":
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		code := cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)

@@ -20,8 +20,9 @@ type site struct {
 	mafd      *process
 	maf       adminapi.Runtime
 	gateway   *process
-	addresses map[string]string // of the gateway, by binding
-	cse       *backendtest.Backend
+	addresses map[string]string    // of the gateway, by binding
+	url       string               // of the CSE
+	cse       *backendtest.Backend // when newSite made it
 }
 
 var (
@@ -36,23 +37,32 @@ func meter(name string) onem2m.KmID {
 
 // newSite starts a MAF, and a gateway before an HTTP CSE with more lines in its
 // configuration.
-func newSite(t *testing.T, more string) *site {
+func newSite(t testing.TB, more string) *site {
+	t.Helper()
+	cse := backendtest.Start(t, backendtest.LastWins)
+	s := newSiteBefore(t, cse.URL, more)
+	s.cse = cse
+	return s
+}
+
+// newSiteBefore is newSite with a CSE that is there, and more keys of [http].
+func newSiteBefore(t testing.TB, url, more string, http ...string) *site {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "maf-site-") // short: there is a socket in it
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	s := &site{dir: dir, cse: backendtest.Start(t, backendtest.LastWins)}
+	s := &site{dir: dir, url: url}
 	s.startMAF(t)
 	s.issue(t)
-	s.startGateway(t, more)
+	s.startGateway(t, more, http...)
 	return s
 }
 
 func (s *site) file(name string) string { return filepath.Join(s.dir, name) }
 
-func (s *site) write(t *testing.T, name, text string) string {
+func (s *site) write(t testing.TB, name, text string) string {
 	t.Helper()
 	if err := os.WriteFile(s.file(name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -61,7 +71,7 @@ func (s *site) write(t *testing.T, name, text string) string {
 }
 
 // startMAF starts mafd; the second time on the same addresses.
-func (s *site) startMAF(t *testing.T) {
+func (s *site) startMAF(t testing.TB) {
 	t.Helper()
 	tls, dtls, keyAPI := "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	if s.mafd != nil {
@@ -77,7 +87,7 @@ func (s *site) startMAF(t *testing.T) {
 }
 
 // issue gives the gateway a certificate.
-func (s *site) issue(t *testing.T) {
+func (s *site) issue(t testing.TB) {
 	t.Helper()
 	b, err := adminapi.Open(s.maf.Admin).AddEntityB(t.Context(), adminapi.NewEntityB{CSEID: inCSE})
 	if err != nil {
@@ -88,7 +98,7 @@ func (s *site) issue(t *testing.T) {
 	s.write(t, "ca.pem", b.CA)
 }
 
-func (s *site) startGateway(t *testing.T, more string) {
+func (s *site) startGateway(t testing.TB, more string, http ...string) {
 	t.Helper()
 	s.gateway = run(t, "mafgw", "-config", s.write(t, "mafgw.toml", fmt.Sprintf(`
 state = "mafgw"
@@ -97,10 +107,10 @@ certificate = "cert.pem"
 key = "key.pem"
 ca = "ca.pem"
 maf = { "maf.localhost" = %q }
-log = { format = "json", level = "debug" }
+log.format = "json"
 telemetry.listen = ["127.0.0.1:0"]
-http = { listen = ["127.0.0.1:0"], backend = %q }
-`, inCSE, "https://"+s.maf.KeyAPI[0], s.cse.URL)+more))
+http = { listen = ["127.0.0.1:0"], backend = %q%s }
+`, inCSE, "https://"+s.maf.KeyAPI[0], s.url, strings.Join(append([]string{""}, http...), ", "))+more))
 	want := 2 + strings.Count(more, "listen = ")
 	until(t, "mafgw listens", func() bool { return len(s.gateway.log("listening")) >= want })
 	s.addresses = make(map[string]string)
@@ -110,7 +120,7 @@ http = { listen = ["127.0.0.1:0"], backend = %q }
 }
 
 // register adds a device to the MAF, and returns it.
-func (s *site) register(t *testing.T, name string) *saef.Device {
+func (s *site) register(t testing.TB, name string) *saef.Device {
 	t.Helper()
 	c := adminapi.NewClient{Km: adminapi.Key{Key: secret.New(km)}}
 	c.KmID, c.EntityB, c.AEID = meter(name), inCSE, onem2m.AEID{SP: inCSE.SP, Stem: "S" + name}
