@@ -112,10 +112,10 @@ func (x *exchange) refused(r *refusal) *answer {
 }
 
 // note keeps of a request what the access log gets, bounded.
-func note(e *access.Entry, r *Request) {
+func note(e *access.Entry, r *Request, to string) {
 	const longest = 256
 	e.Operation = operationNames[r.Operation]
-	e.From, e.To = r.From[:min(len(r.From), longest)], r.To[:min(len(r.To), longest)]
+	e.From, e.To = r.From[:min(len(r.From), longest)], to[:min(len(to), longest)]
 }
 
 var operationNames = map[policy.Operation]string{create: "CREATE", retrieve: "RETRIEVE", update: "UPDATE", remove: "DELETE", notify: "NOTIFY"}

@@ -18,6 +18,7 @@ func (x *exchange) translate() (*primitive.Value, *refusal) {
 		return nil, refused
 	}
 	r := &x.request
+	note(&x.entry, r, x.head.Target)
 	typ, json, err := parseContentType(contentType)
 	if err != nil {
 		return nil, malformed(err.Error())
@@ -41,7 +42,7 @@ func (x *exchange) translate() (*primitive.Value, *refusal) {
 	if r.To, err = parsePath(path); err != nil {
 		return nil, malformed(err.Error())
 	}
-	note(&x.entry, r)
+	note(&x.entry, r, r.To)
 	if r.Query, err = ParseQuery(query); err != nil {
 		return nil, malformed(err.Error())
 	}

@@ -167,7 +167,7 @@ func TestTricks(t *testing.T) {
 			}
 			g.server.Shutdown(t.Context()) // after which all is in the log
 			for _, e := range g.log.all() {
-				if e.Peer != "//sp.example.com/in-cse/Cmeter7" || e.KcID.IsZero() || e.Refused != (e.Status >= 4000) || e.Refused && e.Reason == "" {
+				if e.Peer != "//sp.example.com/in-cse/Cmeter7" || e.KcID.IsZero() || e.Refused != (e.Status >= 4000) || e.Refused && e.Reason == "" || e.To == "" && e.Operation != "" {
 					t.Errorf("access log: %+v", e)
 				}
 			}
