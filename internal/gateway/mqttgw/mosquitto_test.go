@@ -35,6 +35,28 @@ func tool(t testing.TB, name string) string {
 	return path
 }
 
+// settings are a broker's that is the gateway's and the CSE's alone. "user" keeps
+// mosquitto, when it is started by root, from giving up the right to read them.
+const settings = `listener %d 127.0.0.1
+allow_anonymous false
+password_file %s
+acl_file %s
+message_size_limit 1048576
+persistent_client_expiration 14d
+user root
+`
+
+// acl gives either user what it needs.
+const acl = `user gateway
+topic readwrite /oneM2M/#
+
+user in-cse
+topic read /oneM2M/req/+/in-cse/#
+topic read /oneM2M/reg_req/+/in-cse/#
+topic read /oneM2M/resp/in-cse/#
+topic write /oneM2M/#
+`
+
 // mosquitto starts a broker that admits the gateway and the CSE by password. Its
 // output is a log.
 func mosquitto(t *testing.T) (addr string, log *process) {
@@ -42,8 +64,14 @@ func mosquitto(t *testing.T) (addr string, log *process) {
 	broker, passwd := tool(t, "mosquitto"), tool(t, "mosquitto_passwd")
 	dir := t.TempDir()
 	passwords, config := filepath.Join(dir, "passwords"), filepath.Join(dir, "mosquitto.conf")
-	if out, err := exec.Command(passwd, "-c", "-b", passwords, "gateway", "secret").CombinedOutput(); err != nil {
-		t.Fatalf("mosquitto_passwd: %v: %s", err, out)
+	for _, args := range [][]string{{"-c", "-b", passwords, "gateway", "secret"}, {"-b", passwords, "in-cse", "secret"}} {
+		if out, err := exec.Command(passwd, args...).CombinedOutput(); err != nil {
+			t.Fatalf("mosquitto_passwd: %v: %s", err, out)
+		}
+	}
+	rights := filepath.Join(dir, "acl")
+	if err := os.WriteFile(rights, []byte(acl), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	for range 5 { // a free port may be taken meanwhile
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,7 +80,7 @@ func mosquitto(t *testing.T) (addr string, log *process) {
 		}
 		port := l.Addr().(*net.TCPAddr).Port
 		l.Close()
-		text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous false\npassword_file %s\nuser root\n", port, passwords)
+		text := fmt.Sprintf(settings, port, passwords, rights)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -171,7 +199,7 @@ func startCSE(t *testing.T, addr, clientID string) (*session, <-chan *mqtt.Publi
 		t.Fatal(err)
 	}
 	s, r := &session{t: t, conn: conn}, bufio.NewReader(conn)
-	s.send(&mqtt.Connect{CleanSession: true, ClientID: clientID, HasUsername: true, Username: "gateway",
+	s.send(&mqtt.Connect{CleanSession: true, ClientID: clientID, HasUsername: true, Username: "in-cse",
 		HasPassword: true, Password: []byte("secret")})
 	s.send(&mqtt.Subscribe{ID: 1, Filters: []mqtt.Filter{
 		{Topic: "/oneM2M/req/+/in-cse/#", QoS: 2}, {Topic: "/oneM2M/reg_req/+/in-cse/#", QoS: 2}, {Topic: "/oneM2M/resp/in-cse/#", QoS: 2},
