@@ -88,7 +88,7 @@ func NewBackend(c BackendConfig) (*Backend, error) {
 		transfer: coap.Transfer{SZX: szx, Max: c.MaxResponse},
 		key:      c.Key.Bytes(),
 		places:   make(chan struct{}, c.MaxOutstanding),
-		sockets:  sockets{address: c.Address},
+		sockets:  sockets{address: c.Address, ids: socketIDs},
 	}
 	if len(b.key) == 0 {
 		b.key = make([]byte, 32)

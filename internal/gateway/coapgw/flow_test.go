@@ -21,14 +21,18 @@ func TestBlockwise(t *testing.T) {
 	store := &coap.Blocks{SZX: 4, Max: 1 << 16}
 	t.Cleanup(store.Close)
 	var whole atomic.Pointer[string]
-	backend.answer = func(m *coap.Message) *coap.Message {
+	backend.answers(func(m *coap.Message) *coap.Message {
 		return store.Serve(t.Context(), m, func(_ context.Context, m *coap.Message) *coap.Message {
 			content := string(m.Payload)
 			whole.Store(&content)
 			return reply(m, coap.Created, 2001, content)
 		})
-	}
+	})
 	g := newRig(t, backend.addr, func(c *Config, b *BackendConfig) { c.Limits.BlockSize, b.BlockSize = 512, 128 })
+	if !testing.Short() { // each costs 2 s
+		g.lose = func(n int) bool { return n == 7 }
+		backend.loses(func(n int) bool { return n == 12 })
+	}
 	d := g.ae()
 	answer := d.do(d.request(coap.POST, "in-cse", "Cmeter7", big, 267, 4))
 	if d.status(answer) != 2001 || string(answer.Payload) != big {
@@ -86,7 +90,7 @@ func TestObserve(t *testing.T) {
 		}
 		return answer
 	}
-	backend.answer = func(m *coap.Message) *coap.Message { return store.Serve(t.Context(), m, state) }
+	backend.answers(func(m *coap.Message) *coap.Message { return store.Serve(t.Context(), m, state) })
 	notify := func(n uint32, content string) error {
 		m := observer.Load()
 		state := reply(m, coap.Content, 2000, content)
@@ -150,7 +154,7 @@ func TestObserve(t *testing.T) {
 func TestObserverForgets(t *testing.T) {
 	var observer, cancelled atomic.Pointer[coap.Message]
 	backend := newCSE(t, nil)
-	backend.answer = func(m *coap.Message) *coap.Message {
+	backend.answers(func(m *coap.Message) *coap.Message {
 		answer := reply(m, coap.Content, 2000, `{"m2m:cnt":{}}`)
 		if n, ok := m.Options.Uint(coap.Observe); ok && n == 0 {
 			observer.Store(m)
@@ -159,7 +163,7 @@ func TestObserverForgets(t *testing.T) {
 			cancelled.Store(m)
 		}
 		return answer
-	}
+	})
 	g := newRig(t, backend.addr, nil)
 	d := g.ae()
 	// Do waits for one answer only, and then knows the token no more.
@@ -218,7 +222,11 @@ func TestFaults(t *testing.T) {
 		{"no status", answering(func(_, a *coap.Message) { a.Options.Remove(307, 283) }), coap.Content, 2000},
 		{"a block that is none", answering(func(_, a *coap.Message) { a.Options.AddUint(coap.Block2, 7) }), coap.ServiceUnavailable, 5103},
 	} {
-		g := newRig(t, c.cse, func(_ *Config, b *BackendConfig) { b.Timeout = 300 * time.Millisecond })
+		g := newRig(t, c.cse, func(_ *Config, b *BackendConfig) {
+			if c.name == "silent" {
+				b.Timeout = 300 * time.Millisecond
+			}
+		})
 		d := g.ae()
 		answer := d.do(d.request(coap.GET, "in-cse", "Cmeter7", ""))
 		if answer.Code != c.code || d.status(answer) != c.status {
@@ -302,13 +310,13 @@ func TestOneAtATime(t *testing.T) {
 // No socket uses a message ID twice.
 func TestSocketsAreReplaced(t *testing.T) {
 	backend := newCSE(t, nil)
-	p := &sockets{address: backend.addr}
+	p := &sockets{address: backend.addr, ids: 100}
 	defer p.close()
 	first, err := p.get()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for first.endpoint.Issued() < socketIDs {
+	for first.endpoint.Issued() < p.ids {
 		first.endpoint.Confirm(coap.Message{Code: coap.Content}, func(error) {})
 	}
 	second, err := p.get()

@@ -197,7 +197,7 @@ func TestAddressOfAnother(t *testing.T) {
 // A device that does not answer, or answers nonsense, costs the CSE an answer.
 func TestDeviceFaults(t *testing.T) {
 	backend := newCSE(t, nil)
-	g := newRig(t, backend.addr, func(c *Config, _ *BackendConfig) { c.Limits.Timeout = 300 * time.Millisecond })
+	g := newRig(t, backend.addr, nil)
 	var says atomic.Pointer[coap.Message]
 	d := g.dial(g.site.AE("meter7", "//sp.example.com/in-cse/Cmeter7"), func(ctx context.Context, m *coap.Message) *coap.Message {
 		if says.Load() == nil {
@@ -208,7 +208,7 @@ func TestDeviceFaults(t *testing.T) {
 	d.do(d.request(coap.PUT, "in-cse/s", "Cmeter7", `{"m2m:sub":{"nu":["coap://a"]}}`))
 	uri := texts(t, backend.last(t).Payload, "m2m:sub", "nu")[0]
 	e := g.cseSocket()
-	if result := g.call(e, coap.POST, uri, `{"m2m:sgn":{}}`); result.Code != coap.GatewayTimeout || rsc(result) != 5103 {
+	if result := g.call(e, coap.POST, uri, `{"m2m:sgn":{}}`, 291, "300"); result.Code != coap.GatewayTimeout || rsc(result) != 5103 {
 		t.Errorf("silent: %v", result)
 	}
 	says.Store(&coap.Message{Code: coap.Content, Payload: []byte(`{"m2m:cb":{},"x":1,"X":2}`)})

@@ -81,7 +81,7 @@ func TestLibcoap(t *testing.T) {
 				}
 				return answer
 			}
-			backend.answer = func(m *coap.Message) *coap.Message { return store.Serve(t.Context(), m, state) }
+			backend.answers(func(m *coap.Message) *coap.Message { return store.Serve(t.Context(), m, state) })
 			g := newRig(t, backend.addr, nil)
 			o := credentials(t, g, g.site.AE("meter7", "//sp.example.com/in-cse/Cmeter7"))
 			run := func(path, want string, more ...string) {

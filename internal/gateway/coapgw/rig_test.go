@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,10 +26,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A fakeCSE is a CoAP server that keeps what it gets.
 type fakeCSE struct {
-	addr   string
-	answer func(*coap.Message) *coap.Message
+	addr string
 
 	mu        sync.Mutex
+	answer    func(*coap.Message) *coap.Message // guarded by mu
+	lose      func(n int) bool                  // which datagram is lost; guarded by mu
 	got       []*coap.Message                   // guarded by mu
 	endpoints map[netip.AddrPort]*coap.Endpoint // guarded by mu
 	asker     map[string]*coap.Endpoint         // by token; guarded by mu
@@ -57,12 +59,16 @@ func newCSE(t testing.TB, answer func(*coap.Message) *coap.Message) *fakeCSE {
 
 func (cse *fakeCSE) read(conn *net.UDPConn) {
 	b := make([]byte, maxDatagram)
-	for {
+	for i := 1; ; i++ {
 		n, from, err := conn.ReadFromUDPAddrPort(b)
 		if err != nil {
 			return
 		}
 		cse.mu.Lock()
+		if cse.lose != nil && cse.lose(i) {
+			cse.mu.Unlock()
+			continue
+		}
 		e := cse.endpoints[from]
 		if e == nil {
 			e = coap.NewEndpoint(coap.Config{
@@ -77,13 +83,28 @@ func (cse *fakeCSE) read(conn *net.UDPConn) {
 	}
 }
 
+// answers sets what it answers from now on.
+func (cse *fakeCSE) answers(answer func(*coap.Message) *coap.Message) {
+	cse.mu.Lock()
+	defer cse.mu.Unlock()
+	cse.answer = answer
+}
+
+// loses sets which datagram to it is lost.
+func (cse *fakeCSE) loses(lose func(n int) bool) {
+	cse.mu.Lock()
+	defer cse.mu.Unlock()
+	cse.lose = lose
+}
+
 func (cse *fakeCSE) handle(e *coap.Endpoint, m *coap.Message) *coap.Message {
 	cse.mu.Lock()
 	cse.got = append(cse.got, m)
 	cse.asker[string(m.Token)] = e
+	answer := cse.answer
 	cse.mu.Unlock()
-	if cse.answer != nil {
-		return cse.answer(m)
+	if answer != nil {
+		return answer(m)
 	}
 	return reply(m, coap.Content, 2000, "")
 }
@@ -132,6 +153,7 @@ type rig struct {
 	listener      *saef.Listener
 	notifications *Notifications
 	notifyAt      string
+	lose          func(n int) bool // which datagram of a device is lost
 	log           accessLog
 }
 
@@ -188,10 +210,11 @@ func newRig(t testing.TB, cse string, change func(*Config, *BackendConfig)) *rig
 	if g.server, err = New(config); err != nil {
 		t.Fatal(err)
 	}
-	g.listener = g.site.Listen("udp")
+	listener := g.site.Listen("udp")
+	g.listener = listener
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := g.server.Serve(g.listener); err != nil {
+		if err := g.server.Serve(listener); err != nil {
 			t.Error(err)
 		}
 	})
@@ -229,8 +252,15 @@ func (g *rig) dial(d *saef.Device, handle func(context.Context, *coap.Message) *
 		g.t.Fatal(err)
 	}
 	end := &device{t: g.t, conn: conn}
+	var sent atomic.Int32
 	end.endpoint = coap.NewEndpoint(coap.Config{
-		Send:   func(b []byte) error { _, err := conn.Write(b); return err },
+		Send: func(b []byte) error {
+			if n := int(sent.Add(1)); g.lose != nil && g.lose(n) {
+				return nil
+			}
+			_, err := conn.Write(b)
+			return err
+		},
 		Handle: handle,
 	})
 	var reading sync.WaitGroup

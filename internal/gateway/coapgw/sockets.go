@@ -25,6 +25,7 @@ const (
 // sockets are the gateway's ends towards one CSE.
 type sockets struct {
 	address string
+	ids     int // how many message IDs of a socket are used
 
 	mu      sync.Mutex
 	closed  bool                 // guarded by mu
@@ -47,7 +48,7 @@ func (p *sockets) get() (*socket, error) {
 		return nil, net.ErrClosed
 	}
 	if s := p.current; s != nil {
-		if s.endpoint.Issued() < socketIDs {
+		if s.endpoint.Issued() < p.ids {
 			return s, nil
 		}
 		p.retire(s)
