@@ -291,7 +291,8 @@ func (t *stateTable) readFaults(text string, v variant, dtls bool) error {
 		}
 		cells := make(map[string]string)
 		for state, verdict := range t.cells[row[1]] {
-			if strings.HasPrefix(verdict, ">") {
+			// A message's form is looked at before the key is needed that is of no use.
+			if strings.HasPrefix(verdict, ">") || state == "doomed" && verdict == "illegal" {
 				verdict = row[2]
 			}
 			cells[state] = verdict
