@@ -274,7 +274,7 @@ func cpu(b *testing.B, pid int) float64 {
 }
 
 // resident returns a process's memory in KiB.
-func resident(b *testing.B, pid int) int {
+func resident(b testing.TB, pid int) int {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		b.Skip("no /proc here: memory can't be read")
