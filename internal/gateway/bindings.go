@@ -202,7 +202,7 @@ func (g *Gateway) coapNotifications() (*coapgw.Notifications, error) {
 
 func (g *Gateway) bindMQTT(*httpgw.Backend) (*binding, error) {
 	c := &g.config.MQTT
-	broker := mqttgw.Broker{Address: c.Broker, Username: c.Username}
+	broker := mqttgw.Broker{Address: c.Broker, Username: c.Username, Contact: c.Contact}
 	if c.PasswordFile != "" {
 		text, err := os.ReadFile(c.PasswordFile)
 		defer clear(text)
@@ -216,6 +216,7 @@ func (g *Gateway) bindMQTT(*httpgw.Backend) (*binding, error) {
 		CSE:      g.config.CSE,
 		CSENames: c.CSENames,
 		Broker:   broker,
+		Public:   c.Public,
 		Limits:   mqttgw.Limits{Packet: c.MaxPacket, Delivery: c.MaxDelivery, Connections: c.ConnsPerDevice},
 		Recorder: g.recorder,
 		Log:      g.log,

@@ -98,6 +98,7 @@ type CoAPConfig struct {
 type MQTTConfig struct {
 	Listen                 []string
 	Broker                 string // host:port
+	Contact, Public        string // URLs
 	Username, PasswordFile string
 	CSENames               []string // nil: the CSE-ID
 	MaxPacket, MaxDelivery int
@@ -250,6 +251,8 @@ func (k *CoAPConfig) settings(all map[string]configfile.Setter) {
 func (m *MQTTConfig) settings(all map[string]configfile.Setter) {
 	all["mqtt.listen"] = configfile.Addresses(&m.Listen)
 	all["mqtt.broker"] = configfile.Text(hostPort(&m.Broker))
+	all["mqtt.contact"] = configfile.Text(baseURL(&m.Contact, "mqtt", "mqtts"))
+	all["mqtt.public"] = configfile.Text(baseURL(&m.Public, "mqtts", "mqtt"))
 	all["mqtt.username"] = configfile.Text(func(s, _ string) error { m.Username = s; return nil })
 	all["mqtt.password_file"] = configfile.Path(&m.PasswordFile)
 	all["mqtt.cse_names"] = configfile.List(&m.CSENames, anything)

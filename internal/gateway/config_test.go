@@ -44,6 +44,7 @@ func TestExample(t *testing.T) {
 	c.HTTP.NotifyListen, c.HTTP.Notify, c.HTTP.NotifyNetworks = nil, "", nil
 	c.CoAP.Listen, c.CoAP.Backend, c.CoAP.Dialect = nil, "", d.CoAP.Dialect
 	c.CoAP.NotifyListen, c.CoAP.Notify, c.CoAP.NotifyFrom = nil, "", nil
+	c.MQTT.Contact, c.MQTT.Public = "", ""
 	c.MQTT.Listen, c.MQTT.Broker, c.MQTT.Username, c.MQTT.PasswordFile, c.MQTT.CSENames = nil, "", "", "", nil
 	c.Telemetry = d.Telemetry
 	if !reflect.DeepEqual(c, d) {
