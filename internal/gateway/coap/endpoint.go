@@ -82,7 +82,7 @@ func NewEndpoint(config Config) *Endpoint {
 	return e
 }
 
-// Close gives up what is under way and waits for the handlers.
+// Close gives up what is under way and waits for the handlers. Observers get a last 5.03.
 func (e *Endpoint) Close() {
 	e.mu.Lock()
 	e.closed = true
@@ -92,11 +92,20 @@ func (e *Endpoint) Close() {
 		given = append(given, t.done)
 	}
 	e.sent = nil
+	var observers []*exchange
+	for _, x := range e.exchanges {
+		if x.notify != nil {
+			observers = append(observers, x)
+		}
+	}
 	e.seen.clear()
 	e.mu.Unlock()
 	e.cancel()
 	for _, done := range given {
 		done(ErrClosed)
+	}
+	for _, x := range observers {
+		x.deliver(&Message{Code: ServiceUnavailable})
 	}
 	e.all.Wait()
 }

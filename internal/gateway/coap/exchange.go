@@ -117,7 +117,7 @@ type Observation struct {
 // Observe registers for a resource with a GET request, to which it adds the Observe
 // option, and returns the first answer. The Observation is nil when the peer, in that
 // answer, doesn't agree to notify. Later answers go to notify unless they come out of
-// order; it must not block.
+// order; it must not block. One without an Observe option is the last.
 func (e *Endpoint) Observe(ctx context.Context, request *Message, notify func(*Message)) (*Message, *Observation, error) {
 	r := *request
 	r.Options = append(Options(nil), request.Options...)

@@ -2,6 +2,7 @@ package coap
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"slices"
@@ -92,6 +93,42 @@ func FuzzParse(f *testing.F) {
 		if err := again.Options.Check(Standard); err != nil || len(again.Options) != n {
 			t.Fatalf("Check twice: %v, %v", err, again.Options)
 		}
+	})
+}
+
+// An endpoint that serves blocks takes any datagrams in any order, and what it sends are
+// messages.
+func FuzzReceive(f *testing.F) {
+	first := Message{Type: Confirmable, Code: PUT, ID: 1, Token: []byte("t"), Payload: make([]byte, 16)}
+	first.Options.AddBlock(Block1, Block{More: true})
+	second := Message{Type: NonConfirmable, Code: PUT, ID: 2, Payload: []byte("x")}
+	second.Options.AddBlock(Block1, Block{Number: 1})
+	second.Options.AddBlock(Block2, Block{Number: 1, SZX: 2})
+	f.Add(first.Append(nil), second.Append(nil), []byte{0x70, 0, 0, 1})
+	f.Add([]byte{0x60, 0x45, 0, 1}, []byte{0x50, 0x45, 0, 1, 0x60}, []byte{0x40, 0, 0, 1})
+	f.Fuzz(func(t *testing.T, a, b, c []byte) {
+		blocks := &Blocks{SZX: 6, Max: 64}
+		defer blocks.Close()
+		e := NewEndpoint(Config{
+			Send: func(b []byte) error {
+				if _, err := Parse(b); err != nil {
+					t.Errorf("sent %x: %v", b, err)
+				}
+				return nil
+			},
+			Handle: func(ctx context.Context, m *Message) *Message {
+				return blocks.Serve(ctx, m, func(_ context.Context, m *Message) *Message {
+					if len(m.Payload) > 64 {
+						t.Errorf("%d octets", len(m.Payload))
+					}
+					return &Message{Code: Content, Payload: make([]byte, 100)}
+				})
+			},
+		})
+		for _, datagram := range [][]byte{a, b, c} {
+			e.Receive(datagram)
+		}
+		e.Close()
 	})
 }
 

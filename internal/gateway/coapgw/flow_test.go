@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/gateway/coap"
+	"github.com/onem2m-maf/maf/internal/gateway/gwtest"
+	"github.com/onem2m-maf/maf/onem2m"
 )
 
 // Large contents go both ways in blocks: the device's of one size, the CSE's of another,
@@ -176,6 +178,42 @@ func TestObserverForgets(t *testing.T) {
 	state.Options.AddUint(coap.Observe, 2)
 	backend.whoAsked(observer.Load()).Confirm(*state, func(error) {})
 	eventually(t, "the cancellation at the CSE", func() bool { return cancelled.Load() != nil })
+}
+
+// When the CSE turns out to be gone, observers learn that they observe nothing any more.
+func TestObservedGoes(t *testing.T) {
+	backend := newCSE(t, func(m *coap.Message) *coap.Message {
+		answer := reply(m, coap.Content, 2000, `{"m2m:cnt":{}}`)
+		answer.Options.AddUint(coap.Observe, 1)
+		return answer
+	})
+	g := newRig(t, backend.addr, nil)
+	d := g.ae()
+	states := make(chan *coap.Message, 10)
+	if _, o, err := d.endpoint.Observe(t.Context(), d.request(coap.GET, "in-cse/c", "Cmeter7", ""), func(m *coap.Message) { states <- m }); err != nil || o == nil {
+		t.Fatal(o, err)
+	}
+	backend.conn.Close()
+	if answer := d.do(d.request(coap.GET, "in-cse/c", "Cmeter7", "")); d.status(answer) != 5103 {
+		t.Errorf("%v", answer)
+	}
+	if m := <-states; d.status(m) != 5103 || m.Options.Has(coap.Observe) {
+		t.Errorf("the last notification: %v", m)
+	}
+	// The association is as it was, without the relation.
+	eventually(t, "the end of the relation", func() bool {
+		a := g.server.latest(onem2m.KmID{Relative: "meter7", FQDN: gwtest.FQDN})
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.relations) == 0
+	})
+}
+
+// An association that does nothing for long ends.
+func TestIdleTimeout(t *testing.T) {
+	g := newRig(t, "127.0.0.1:9", func(c *Config, _ *BackendConfig) { c.Limits.IdleTimeout = 100 * time.Millisecond })
+	g.ae()
+	eventually(t, "the association's end", func() bool { return g.server.Associations() == 0 })
 }
 
 // A CSE that is down, silent or talks nonsense costs the device an answer, and nothing else.

@@ -63,3 +63,16 @@ func held() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc + m.StackInuse
 }
+
+// BenchmarkRequest is a RETRIEVE through the gateway, with the device and the CSE in the
+// same process.
+func BenchmarkRequest(b *testing.B) {
+	backend := newCSE(b, nil)
+	g := newRig(b, backend.addr, nil)
+	d := g.ae()
+	for b.Loop() {
+		if answer := d.do(d.request(coap.GET, "in-cse/c", "Cmeter7", "")); d.status(answer) != 2000 {
+			b.Fatal(answer)
+		}
+	}
+}

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // A fakeCSE is a CoAP server that keeps what it gets.
 type fakeCSE struct {
 	addr string
+	conn *net.UDPConn
 
 	mu        sync.Mutex
 	answer    func(*coap.Message) *coap.Message // guarded by mu
@@ -43,7 +44,7 @@ func newCSE(t testing.TB, answer func(*coap.Message) *coap.Message) *fakeCSE {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cse := &fakeCSE{addr: conn.LocalAddr().String(), answer: answer,
+	cse := &fakeCSE{addr: conn.LocalAddr().String(), conn: conn, answer: answer,
 		endpoints: make(map[netip.AddrPort]*coap.Endpoint), asker: make(map[string]*coap.Endpoint)}
 	var reading sync.WaitGroup
 	reading.Go(func() { cse.read(conn) })
