@@ -21,6 +21,11 @@
 //	conn, err := listener.AcceptAssociation()
 //	fmt.Println(conn.Association().Peer())
 //
+// While Entity B listens it follows what its MAFs revoke: associations whose key is
+// revoked are closed within a second. When a MAF can't be reached, associations and
+// keys that are known go on, and only what needs the MAF fails; [EntityB.Status]
+// and EntityB.Log tell.
+//
 // Both work over "udp" as well; a Write is then one datagram, and so is a Read.
 //
 // Keys are held in values that fmt, slog and encoding/json show as "[redacted]".

@@ -92,11 +92,11 @@ type follower struct {
 	since time.Time // when that began; guarded by mu
 }
 
-// errNotYet is what a follower begins with.
-var errNotYet = errors.New("not connected yet")
+// errResting is why a follower that does not run knows of no revocations.
+var errResting = errors.New("there is no listener or association yet, or the MAF has not answered yet")
 
 func newFollower(keys *keyring, feed revocationFeed, maf onem2m.FQDN) *follower {
-	return &follower{keys: keys, feed: feed, maf: maf, err: errNotYet, since: time.Now()}
+	return &follower{keys: keys, feed: feed, maf: maf, err: errResting, since: time.Now()}
 }
 
 // run follows until ctx ends.
@@ -110,6 +110,7 @@ func (f *follower) run(ctx context.Context) {
 		if unfinished.Load() {
 			f.feed.Reset() // so that the next run begins with it
 		}
+		f.rest()
 	}()
 	wait := retryMin
 	for ctx.Err() == nil {
@@ -142,6 +143,13 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
+// rest forgets how the run went.
+func (f *follower) rest() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err, f.since = errResting, time.Now()
+}
+
 // note tells the log when revocations begin or cease to be followed.
 func (f *follower) note(err error) {
 	log := f.keys.log
@@ -149,14 +157,14 @@ func (f *follower) note(err error) {
 	defer f.mu.Unlock()
 	switch {
 	case err == nil && f.err != nil:
-		if f.err != errNotYet {
+		if f.err != errResting {
 			log.Info("the MAF's revocations are followed again", "MAF", f.maf, "after", time.Since(f.since).Round(time.Second).String())
 		}
 		f.since = time.Now()
 	case errors.Is(err, keyclient.ErrNoFeed) && !errors.Is(f.err, keyclient.ErrNoFeed):
 		log.Warn("the MAF tells of no revocations: a revoked Kc works here until it expires", "MAF", f.maf)
 		f.since = time.Now()
-	case err != nil && (f.err == nil || f.err == errNotYet):
+	case err != nil && (f.err == nil || f.err == errResting):
 		log.Warn("the MAF's revocations can't be followed; associations go on", "MAF", f.maf, "error", err)
 		f.since = time.Now()
 	}

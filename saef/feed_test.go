@@ -346,6 +346,37 @@ func TestTwoAddresses(t *testing.T) {
 	}
 }
 
+// TestFeedRests: nobody follows when nobody needs it, and who needs it again
+// obeys what came in between.
+func TestFeedRests(t *testing.T) {
+	s := newSite(t, "tcp")
+	d := s.device()
+	c, b := s.open(t, d)
+	s.listener.Close()
+	goesOn(t, c, b)
+	if s.b.Status()[0].Blind != nil {
+		t.Error("the association is not followed")
+	}
+	b.Close()
+	waitFor(t, "nobody follows", func() bool { return s.b.Status()[0].Blind != nil })
+	s.revoke(authority.Revocation{KmID: meter})
+
+	var err error
+	if s.listener, err = s.b.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	defer s.listener.Close()
+	waitFor(t, "the key is forgotten", func() bool {
+		s.b.keys.mu.Lock()
+		defer s.b.keys.mu.Unlock()
+		return len(s.b.keys.keys) == 0
+	})
+	s.open(t, d)
+	if n := s.handshakes.Load(); n != 2 {
+		t.Errorf("%d MAF Handshakes", n)
+	}
+}
+
 func TestMaxUnknown(t *testing.T) {
 	for _, c := range []struct{ max, perSecond, burst int }{{0, 0, defaultMaxUnknown}, {3, 0, 3}, {3, 1, 3}, {-1, 0, 1 << 40}, {3, -1, 1 << 40}} {
 		r := (&EntityB{MaxUnknown: c.max, UnknownPerSecond: c.perSecond}).askRate()

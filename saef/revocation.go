@@ -17,8 +17,8 @@ import (
 
 // A device is what there is of one KmID. It is guarded by the keyring's mu.
 type device struct {
-	keys []*keyEntry // in keyring.keys
-	uses map[*use]struct{}
+	keys []*keyEntry       // in keyring.keys
+	uses map[*use]struct{} // nil as long as there were none
 }
 
 // A use is a handshake that goes by a key, or the association that came of it.
@@ -32,7 +32,7 @@ type use struct {
 func (k *keyring) device(id onem2m.KmID) *device {
 	d := k.devices[id]
 	if d == nil {
-		d = &device{uses: make(map[*use]struct{})}
+		d = &device{}
 		k.devices[id] = d
 	}
 	return d
@@ -71,7 +71,11 @@ func (k *keyring) enter(e *keyEntry, end func()) *use {
 		return nil
 	}
 	u := &use{entry: e, end: end}
-	k.device(e.association.KmID).uses[u] = struct{}{}
+	d := k.device(e.association.KmID)
+	if d.uses == nil {
+		d.uses = make(map[*use]struct{})
+	}
+	d.uses[u] = struct{}{}
 	return u
 }
 

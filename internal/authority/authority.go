@@ -13,6 +13,9 @@
 //   - Kc goes only to the Entity B that it was issued for, and only while the
 //     client is registered, enabled and still associated with that Entity B.
 //     Everybody else gets what an asker for a key that never was gets.
+//   - Who was told is told to forget: what ends a key or gives its device another
+//     identity is in the log of revocations in the same step, and Revocations
+//     passes it on to the Entity B that it concerns.
 //   - Rows can't be swapped: the box around Km is bound to the client's whole
 //     configuration, and the one around Kc to the KcId, the client, the Entity B
 //     and the expiry. Somebody who can write to the database can destroy, and

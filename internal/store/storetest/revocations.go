@@ -97,7 +97,7 @@ func testRevocationOfKey(t *testing.T, p *place) {
 // One of several who revoke the same key does so, and the log says it once.
 func testRevocationRace(t *testing.T, p *place) {
 	ctx := context.Background()
-	const n = 50
+	const n = 20
 	for i := range n {
 		must(t, p.Keys().Commit(ctx, key(i)))
 	}
