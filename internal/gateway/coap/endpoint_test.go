@@ -214,9 +214,11 @@ func TestDuplicates(t *testing.T) {
 				t.Errorf("answered %q", out)
 			}
 			time.Sleep(exchangeLifetime)
+			e.mu.Lock()
 			if e.seen.entries != nil || e.seen.octets != 0 || e.seen.timer != nil {
 				t.Errorf("left: %+v", e.seen)
 			}
+			e.mu.Unlock()
 			e.Receive(m.Append(nil))
 			synctest.Wait()
 			if handled.Load() != 2 {
@@ -231,13 +233,15 @@ func TestDuplicates(t *testing.T) {
 func TestSeenIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := NewEndpoint(Config{Send: func([]byte) error { return nil }, Handle: echo})
-		defer e.Close()
+		t.Cleanup(e.Close)
 		payload := strings.Repeat("x", 1000)
 		for i := range 3 * maxSeen {
 			m := Message{Code: POST, ID: uint16(i), Payload: []byte(payload)}
 			e.Receive(m.Append(nil))
 			synctest.Wait()
 		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
 		octets := 0
 		for _, entry := range e.seen.entries {
 			octets += len(entry.answer)
@@ -318,6 +322,8 @@ func TestClose(t *testing.T) {
 			}
 		})
 		l.server.Receive(unhex(t, "40011234"))
+		l.server.mu.Lock()
+		defer l.server.mu.Unlock()
 		if l.server.seen.timer != nil {
 			t.Error("a closed endpoint remembers")
 		}
@@ -335,12 +341,14 @@ func TestIdleHoldsNothing(t *testing.T) {
 		}
 		time.Sleep(exchangeLifetime + time.Second)
 		for _, e := range []*Endpoint{l.client, l.server} {
+			e.mu.Lock()
+			defer e.mu.Unlock()
 			if e.sent != nil || e.exchanges != nil || e.seen.entries != nil || e.seen.timer != nil {
-				t.Errorf("left: %+v", e)
+				t.Errorf("left: %v, %v, %v", e.sent, e.exchanges, e.seen)
 			}
-		}
-		if l.client.Issued() != 5 {
-			t.Errorf("%d IDs issued", l.client.Issued())
+			if e == l.client && e.issued != 5 {
+				t.Errorf("%d IDs issued", e.issued)
+			}
 		}
 	})
 }
