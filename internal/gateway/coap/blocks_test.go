@@ -186,9 +186,11 @@ func TestTransfersAreForgotten(t *testing.T) {
 			}
 			b.Serve(t.Context(), down, big)
 		}
+		b.mu.Lock()
 		if len(b.uploads) != maxTransfers || len(b.answers) != maxTransfers {
 			t.Errorf("%d and %d transfers", len(b.uploads), len(b.answers))
 		}
+		b.mu.Unlock()
 		time.Sleep(2*transferIdle + time.Second)
 		b.mu.Lock()
 		defer b.mu.Unlock()
