@@ -12,7 +12,7 @@ const module = "github.com/onem2m-maf/maf"
 // levels says where each package stands. Imports go to lower levels only, or,
 // within a level, to packages listed earlier on the same line.
 var levels = []string{
-	0: "internal/secret internal/wholefile internal/version internal/harden onem2m",
+	0: "internal/secret internal/wholefile internal/version internal/harden internal/combine onem2m",
 	1: "tlspsk/internal/wire tlspsk/internal/suite tlspsk internal/kdf internal/seal internal/configfile",
 	2: "internal/store internal/admission",
 	3: "internal/authority",

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onem2m-maf/maf/internal/combine"
 	"github.com/onem2m-maf/maf/internal/store"
 	"github.com/onem2m-maf/maf/onem2m"
 )
@@ -112,7 +113,7 @@ func (s clients) Get(ctx context.Context, id onem2m.KmID) (store.Client, error) 
 		return c, nil
 	}
 	l := &lookup{id: id}
-	if err := s.db.reader.do(ctx, l); err != nil {
+	if err := s.db.reader.Do(ctx, l); err != nil {
 		return store.Client{}, err
 	}
 	return l.client, l.err
@@ -134,7 +135,7 @@ const (
 // when a million devices come back after a blackout, none is in the cache, and a
 // query for each would cost twice what they cost together.
 type reader struct {
-	*combiner[lookup]
+	*combine.Combiner[lookup]
 	db   *DB
 	conn *sql.Conn
 	one  *sql.Stmt // asks for one client
@@ -158,13 +159,13 @@ func newReader(ctx context.Context, db *DB) (_ *reader, err error) {
 	if r.many, err = r.conn.PrepareContext(ctx, query+"IN (?"+strings.Repeat(", ?", lookupBatch-1)+")"); err != nil {
 		return nil, err
 	}
-	r.combiner = newCombiner(groupLimit, lookupInterval, r.lookUpAll)
+	r.Combiner = combine.New(groupLimit, lookupInterval, r.lookUpAll)
 	return r, nil
 }
 
 // close answers what was asked, and ends.
 func (r *reader) close() {
-	r.combiner.close()
+	r.Combiner.Close()
 	r.release()
 }
 

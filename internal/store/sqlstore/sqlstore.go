@@ -47,6 +47,7 @@ import (
 
 	"modernc.org/sqlite"
 
+	"github.com/onem2m-maf/maf/internal/combine"
 	"github.com/onem2m-maf/maf/internal/store"
 	"github.com/onem2m-maf/maf/internal/wholefile"
 )
@@ -61,7 +62,7 @@ var (
 	// ErrPermissions: others may read or write the file.
 	ErrPermissions = errors.New("sqlstore: the store must be accessible to its owner only (chmod 600)")
 	// ErrClosed: the store was closed.
-	ErrClosed = errors.New("sqlstore: closed")
+	ErrClosed = combine.ErrClosed
 )
 
 // Defaults of Options.

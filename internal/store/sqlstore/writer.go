@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/onem2m-maf/maf/internal/combine"
 	"github.com/onem2m-maf/maf/internal/store"
 )
 
 // writer makes all changes, in its combiner's goroutine.
 type writer struct {
-	*combiner[change]
+	*combine.Combiner[change]
 	db     *DB
 	conn   *sql.Conn
 	begin  *sql.Stmt
@@ -54,13 +55,13 @@ func newWriter(ctx context.Context, db *DB, interval time.Duration) (_ *writer, 
 	if w.insert, err = prepareInserts(w.conn); err != nil {
 		return nil, err
 	}
-	w.combiner = newCombiner(groupLimit, interval, w.transact)
+	w.Combiner = combine.New(groupLimit, interval, w.transact)
 	return w, nil
 }
 
 // close makes the changes that were asked for, and ends.
 func (w *writer) close() {
-	w.combiner.close()
+	w.Combiner.Close()
 	w.release()
 }
 
@@ -86,7 +87,7 @@ func (w *writer) release() {
 
 // change makes one change and returns its outcome.
 func (w *writer) change(ctx context.Context, c *change) error {
-	if err := w.do(ctx, c); err != nil {
+	if err := w.Do(ctx, c); err != nil {
 		return err
 	}
 	return c.err

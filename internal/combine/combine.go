@@ -1,15 +1,20 @@
-package sqlstore
+// Package combine lets calls that wait at the same time be done together.
+package combine
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
 
-// A combiner gathers calls that wait at the same time and has them done
+// ErrClosed: the combiner was closed before the call.
+var ErrClosed = errors.New("combine: closed")
+
+// A Combiner gathers calls that wait at the same time and has them done
 // together: many handshakes share one fsync, many lookups one query. Groups form
 // by themselves: while one is being worked on, the next one fills.
-type combiner[T any] struct {
+type Combiner[T any] struct {
 	// work does all calls of a group and leaves each result in its call. It runs
 	// in the combiner's own goroutine, one group after the other.
 	work  func(group []*T)
@@ -34,9 +39,9 @@ type group[T any] struct {
 	done  chan struct{}
 }
 
-// newCombiner starts the goroutine, which close ends.
-func newCombiner[T any](limit int, interval time.Duration, work func([]*T)) *combiner[T] {
-	c := &combiner[T]{
+// New starts the goroutine, which Close ends.
+func New[T any](limit int, interval time.Duration, work func([]*T)) *Combiner[T] {
+	c := &Combiner[T]{
 		work: work, limit: limit, interval: interval,
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
@@ -44,10 +49,10 @@ func newCombiner[T any](limit int, interval time.Duration, work func([]*T)) *com
 	return c
 }
 
-// do returns nil when work is through with the call. When it returns an error,
+// Do returns nil when work is through with the call. When it returns an error,
 // the combiner was closed or ctx ended; in the latter case work may still come
 // to the call, so its caller must not touch it any more.
-func (c *combiner[T]) do(ctx context.Context, call *T) error {
+func (c *Combiner[T]) Do(ctx context.Context, call *T) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -64,7 +69,7 @@ func (c *combiner[T]) do(ctx context.Context, call *T) error {
 }
 
 // join puts the call into the group that is filling.
-func (c *combiner[T]) join(call *T) (*group[T], error) {
+func (c *Combiner[T]) join(call *T) (*group[T], error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -82,14 +87,14 @@ func (c *combiner[T]) join(call *T) (*group[T], error) {
 }
 
 // signal makes loop look at the queue again.
-func (c *combiner[T]) signal() {
+func (c *Combiner[T]) signal() {
 	select {
 	case c.wake <- struct{}{}:
 	default: // there is a token already
 	}
 }
 
-func (c *combiner[T]) loop() {
+func (c *Combiner[T]) loop() {
 	defer close(c.stopped)
 	var earliest time.Time // when the next group's work may begin
 	for {
@@ -117,7 +122,7 @@ func (c *combiner[T]) loop() {
 // take removes the next group that should be worked on now. Without one it
 // returns how long to wait for the one that is filling, or zero when there is
 // none.
-func (c *combiner[T]) take(earliest time.Time) (g *group[T], wait time.Duration, closed bool) {
+func (c *Combiner[T]) take(earliest time.Time) (g *group[T], wait time.Duration, closed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.queue) == 0 {
@@ -133,8 +138,8 @@ func (c *combiner[T]) take(earliest time.Time) (g *group[T], wait time.Duration,
 	return g, 0, false
 }
 
-// close refuses new calls, waits until those before it are done, and returns.
-func (c *combiner[T]) close() {
+// Close refuses new calls, waits until those before it are done, and returns.
+func (c *Combiner[T]) Close() {
 	c.mu.Lock()
 	c.closed = true
 	c.signal()

@@ -1,4 +1,4 @@
-package sqlstore
+package combine
 
 import (
 	"context"
@@ -18,14 +18,14 @@ type job struct {
 
 // crew is a combiner whose work takes a fixed time, and its record.
 type crew struct {
-	*combiner[job]
+	*Combiner[job]
 	begun time.Time
 	sizes []int
 }
 
 func newCrew(limit int, interval, work time.Duration) *crew {
 	c := &crew{begun: time.Now()}
-	c.combiner = newCombiner(limit, interval, func(group []*job) {
+	c.Combiner = New(limit, interval, func(group []*job) {
 		time.Sleep(work)
 		c.sizes = append(c.sizes, len(group))
 		for _, j := range group {
@@ -42,7 +42,7 @@ func (c *crew) calls(t *testing.T, n int) []time.Duration {
 	for i := range jobs {
 		jobs[i] = &job{n: i}
 		wg.Go(func() {
-			if err := c.do(context.Background(), jobs[i]); err != nil {
+			if err := c.Do(context.Background(), jobs[i]); err != nil {
 				t.Error(err)
 			}
 		})
@@ -59,7 +59,7 @@ func (c *crew) calls(t *testing.T, n int) []time.Duration {
 const ms = time.Millisecond
 
 // Calls that come while a group is worked on form the next group.
-func TestCombinerGroups(t *testing.T) {
+func TestGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrew(100, 0, 10*ms)
 		var wg sync.WaitGroup
@@ -69,14 +69,14 @@ func TestCombinerGroups(t *testing.T) {
 			t.Errorf("done from %v to %v, want 20ms", got[0], got[49])
 		}
 		wg.Wait()
-		c.close()
+		c.Close()
 		if !slices.Equal(c.sizes, []int{1, 50}) {
 			t.Errorf("groups of %v", c.sizes)
 		}
 	})
 }
 
-func TestCombinerLimit(t *testing.T) {
+func TestLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrew(8, time.Hour, ms)
 		var wg sync.WaitGroup
@@ -84,7 +84,7 @@ func TestCombinerLimit(t *testing.T) {
 		synctest.Wait() // the work on the first has begun
 		c.calls(t, 24)
 		wg.Wait()
-		c.close()
+		c.Close()
 		if !slices.Equal(c.sizes, []int{1, 8, 8, 8}) {
 			t.Errorf("groups of %v", c.sizes)
 		}
@@ -95,7 +95,7 @@ func TestCombinerLimit(t *testing.T) {
 }
 
 // The interval holds groups apart under load, and delays nobody who is alone.
-func TestCombinerInterval(t *testing.T) {
+func TestInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrew(100, 50*ms, ms)
 		for i := range 5 { // one after the other
@@ -117,12 +117,12 @@ func TestCombinerInterval(t *testing.T) {
 		if got := c.calls(t, 1); got[0] != now+ms {
 			t.Errorf("after a pause, a call took %v", got[0]-now)
 		}
-		c.close()
+		c.Close()
 	})
 }
 
 // A caller that gives up leaves its call behind; the others don't notice.
-func TestCombinerContext(t *testing.T) {
+func TestContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrew(100, 0, 10*ms)
 		ctx, cancel := context.WithTimeout(context.Background(), 5*ms)
@@ -130,7 +130,7 @@ func TestCombinerContext(t *testing.T) {
 		left := &job{}
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if err := c.do(ctx, left); !errors.Is(err, context.DeadlineExceeded) {
+			if err := c.Do(ctx, left); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
 			if now := time.Since(c.begun); now != 5*ms {
@@ -139,10 +139,10 @@ func TestCombinerContext(t *testing.T) {
 		})
 		c.calls(t, 3)
 		wg.Wait()
-		if err := c.do(ctx, &job{}); !errors.Is(err, context.DeadlineExceeded) {
+		if err := c.Do(ctx, &job{}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("with an ended context: %v", err)
 		}
-		c.close()
+		c.Close()
 		if left.done == 0 {
 			t.Error("the call that was left behind was never done")
 		}
@@ -152,8 +152,8 @@ func TestCombinerContext(t *testing.T) {
 	})
 }
 
-// close does what waits, without the interval, and refuses the rest.
-func TestCombinerClose(t *testing.T) {
+// Close does what waits, without the interval, and refuses the rest.
+func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrew(4, time.Hour, ms)
 		var wg sync.WaitGroup
@@ -163,12 +163,12 @@ func TestCombinerClose(t *testing.T) {
 			c.calls(t, 6) // a full group, and two that wait for the interval
 		})
 		time.Sleep(time.Minute)
-		c.close()
+		c.Close()
 		wg.Wait()
 		if took := time.Since(c.begun); took != time.Minute+ms {
 			t.Errorf("close took until %v", took)
 		}
-		if err := c.do(context.Background(), &job{}); !errors.Is(err, ErrClosed) {
+		if err := c.Do(context.Background(), &job{}); !errors.Is(err, ErrClosed) {
 			t.Errorf("after close: %v", err)
 		}
 	})
