@@ -63,6 +63,11 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "mafgw: it needs a configuration: which CSE it stands before, and where its MAF is\n  try: mafgw -config mafgw.toml; docs/gateway.md has examples")
 		return exitUsage
 	}
+	// Before the first key is read.
+	if err := harden.Process(); err != nil {
+		fmt.Fprintf(stderr, "mafgw: %v\n", err)
+		return exitFailed
+	}
 	config, err := loadConfig(file)
 	if err != nil {
 		fmt.Fprintf(stderr, "mafgw: the configuration does not work\n%v\n", err)
@@ -103,9 +108,6 @@ func loadConfig(file string) (Config, error) {
 
 // run serves until told to stop.
 func run(config Config, stderr io.Writer) error {
-	if err := harden.Process(); err != nil {
-		return err
-	}
 	unix.Umask(0o077) // whatever is made here is nobody else's
 	log := newLog(config.Log, stderr)
 	// Who reads the log may go away; the gateway stays.
