@@ -83,8 +83,14 @@ func (n *Notifications) replace(token, address string) (string, error) {
 		return address, nil
 	}
 	scheme, rest, ok := strings.Cut(address, ":")
-	if !ok || !strings.EqualFold(scheme, "coap") && !strings.EqualFold(scheme, "coaps") {
-		return address, nil // a resource, or another protocol's
+	switch {
+	case !ok:
+		return address, nil // a resource
+	case !strings.EqualFold(scheme, "coap") && !strings.EqualFold(scheme, "coaps"):
+		if !n.config.Elsewhere {
+			return "", errors.New("an address of another protocol's")
+		}
+		return address, nil
 	}
 	rest, ok = strings.CutPrefix(rest, "//")
 	authority, path, _ := strings.Cut(rest, "/")
@@ -116,7 +122,7 @@ func (n *Notifications) original(address string) (string, error) {
 
 // inward gives the addresses in an answer of the CSE's back.
 func (n *Notifications) inward(r *httpgw.Response) {
-	if r.ContentType != "application/json" || !strings.Contains(string(r.Content), n.base) {
+	if !isJSONType(r.ContentType) || !strings.Contains(string(r.Content), n.base) {
 		return
 	}
 	content, err := primitive.Parse(r.Content)

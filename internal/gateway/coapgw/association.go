@@ -14,6 +14,7 @@ import (
 	"github.com/onem2m-maf/maf/internal/gateway/httpgw"
 	"github.com/onem2m-maf/maf/internal/gateway/policy"
 	"github.com/onem2m-maf/maf/internal/gateway/primitive"
+	"github.com/onem2m-maf/maf/onem2m"
 	"github.com/onem2m-maf/maf/saef"
 )
 
@@ -178,6 +179,10 @@ func (x *exchange) ask(ctx context.Context, question *policy.Request, verdict po
 	if refused := x.learn(question, verdict, response); refused != nil {
 		return x.refuse(refused)
 	}
+	if len(response.Content) > a.server.config.Limits.MaxAnswer {
+		a.endRelation(string(x.message.Token), nil)
+		return x.refuse(&refusal{status: onem2m.StatusInternalServerError, reason: "an answer that is too large", tell: true})
+	}
 	answer := x.answer(response)
 	if observed {
 		answer.Options.Remove(coap.MaxAge)
@@ -198,7 +203,7 @@ func (x *exchange) answer(response *httpgw.Response) *coap.Message {
 // learn has the rules take note of the answer to a registration.
 func (x *exchange) learn(question *policy.Request, verdict policy.Verdict, response *httpgw.Response) *refusal {
 	var content *primitive.Value
-	if verdict.Learns && response.ContentType == "application/json" {
+	if verdict.Learns && isJSONType(response.ContentType) {
 		var err error
 		if content, err = primitive.Parse(response.Content); err != nil {
 			return &refusal{status: unreachable, code: coap.BadGateway, reason: "the CSE's answer to a registration: " + err.Error()}

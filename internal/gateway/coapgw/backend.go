@@ -38,7 +38,7 @@ type BackendConfig struct {
 	// BlockSize is the size of blocks in octets, a power of two from 16 to 1024 (1024).
 	BlockSize int
 	// MaxRequest and MaxResponse bound the content (48 kB, for one known CSE prints
-	// requests into 64 kB; 1 MiB).
+	// requests into 64 kB; 256 kB).
 	MaxRequest, MaxResponse int
 	// MaxOutstanding is how many requests may be under way at the CSE; more wait. RFC
 	// 7252 section 4.7 has 1 for a peer of which nothing is known (NSTART); a CSE on the
@@ -72,7 +72,7 @@ func NewBackend(c BackendConfig) (*Backend, error) {
 	c.MaxType = cmp.Or(c.MaxType, 48)
 	c.BlockSize = cmp.Or(c.BlockSize, 1024)
 	c.MaxRequest = cmp.Or(c.MaxRequest, 48<<10)
-	c.MaxResponse = cmp.Or(c.MaxResponse, 1<<20)
+	c.MaxResponse = cmp.Or(c.MaxResponse, 256<<10)
 	c.MaxOutstanding = cmp.Or(c.MaxOutstanding, 16)
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
 	c.MaxTimeout = cmp.Or(c.MaxTimeout, time.Hour)

@@ -233,6 +233,12 @@ func mediaType(format uint32) string {
 	return ""
 }
 
+// isJSONType is isJSON of a media type.
+func isJSONType(mediaType string) bool {
+	format, ok := contentFormat(mediaType)
+	return ok && isJSON(format)
+}
+
 func contentFormat(mediaType string) (uint32, bool) {
 	for _, m := range mediaTypes {
 		if strings.EqualFold(m.name, mediaType) {

@@ -54,6 +54,31 @@ func TestBlockwise(t *testing.T) {
 	}
 }
 
+// An answer that would fill the memory is none.
+func TestAnswerTooLarge(t *testing.T) {
+	backend := newCSE(t, nil)
+	store := &coap.Blocks{SZX: 6, Max: 1 << 16}
+	t.Cleanup(store.Close)
+	backend.answers(func(m *coap.Message) *coap.Message {
+		return store.Serve(t.Context(), m, func(_ context.Context, m *coap.Message) *coap.Message {
+			return reply(m, coap.Content, 2000, `{"m2m:cin":{"con":"`+strings.Repeat("x", 5000)+`"}}`)
+		})
+	})
+	for name, c := range map[string]struct {
+		limit  func(*Config, *BackendConfig)
+		status int
+	}{
+		"for the device side": {func(c *Config, _ *BackendConfig) { c.Limits.MaxAnswer = 4999 }, 5000},
+		"for the CSE side":    {func(_ *Config, b *BackendConfig) { b.MaxResponse = 4999 }, 5103},
+	} {
+		g := newRig(t, backend.addr, c.limit)
+		d := g.ae()
+		if answer := d.do(d.request(coap.GET, "in-cse", "Cmeter7", "")); d.status(answer) != c.status {
+			t.Errorf("%s: status %d", name, d.status(answer))
+		}
+	}
+}
+
 // The CSE gets a request once, however often the device has to send it.
 func TestRepeatedRequest(t *testing.T) {
 	backend := newCSE(t, nil)

@@ -30,6 +30,10 @@ type NotificationsConfig struct {
 	CSE onem2m.CSEID
 	// Dialect is the CSE's.
 	Dialect Dialect
+	// Elsewhere has the CSE get addresses of other protocols than CoAP as devices write
+	// them. Without it they are refused: a device would be able to have the CSE call
+	// anybody on its network.
+	Elsewhere bool
 	// MaxContent bounds the content of a request (64 kB).
 	MaxContent int
 	// Key makes the tokens in addresses. Gateways that share it deliver each other's.
@@ -303,7 +307,7 @@ func (a *association) ask(ctx context.Context, r *httpgw.Request, path []string)
 	// The CSE reads this answer, so it is written anew as a request would be.
 	if len(response.Content) > 0 {
 		content, err := primitive.Parse(response.Content)
-		if err != nil || response.ContentType != "application/json" && response.ContentType != "application/vnd.onem2m-res+json" {
+		if err != nil || !isJSONType(response.ContentType) {
 			return nil, &refusal{status: unreachable, code: coap.BadGateway, reason: "an answer that is no JSON"}
 		}
 		response.Content, response.ContentType = content.Append(nil), "application/json"

@@ -177,7 +177,7 @@ func TestNotifications(t *testing.T) {
 // A device can name its own address of the gateway's, which it may have read, and nobody else's.
 func TestAddressOfAnother(t *testing.T) {
 	backend := newCSE(t, nil)
-	g := newRig(t, backend.addr, nil)
+	g := newRig(t, backend.addr, func(c *Config, _ *BackendConfig) { c.Notifications.config.Elsewhere = false })
 	d := g.ae()
 	for owner, status := range map[string]int{"meter7": 2000, "meter8": 4000} {
 		address := g.notifications.base + g.notifications.token(onem2m.KmID{Relative: owner, FQDN: gwtest.FQDN}) + "/coap/a"
@@ -186,7 +186,7 @@ func TestAddressOfAnother(t *testing.T) {
 			t.Errorf("%s: status %d", owner, d.status(answer))
 		}
 	}
-	for _, address := range []string{"coap://", "coap:x", "coap:///x", "coap://a b/", "coap://a/%00", "coap://a/x?y", "coap://u@h/", "coap://a/" + strings.Repeat("x", 200)} {
+	for _, address := range []string{"http://192.0.2.1/", "mqtt://192.0.2.1", "coap://", "coap:x", "coap:///x", "coap://a b/", "coap://a/%00", "coap://a/x?y", "coap://u@h/", "coap://a/" + strings.Repeat("x", 200)} {
 		answer := d.do(d.request(coap.PUT, "in-cse/s", "Cmeter7", `{"m2m:sub":{"nu":"`+address+`"}}`))
 		if d.status(answer) != 4000 {
 			t.Errorf("%q: status %d", address, d.status(answer))

@@ -6,6 +6,7 @@ import (
 
 	"github.com/onem2m-maf/maf/internal/gateway/coap"
 	"github.com/onem2m-maf/maf/internal/gateway/httpgw"
+	"github.com/onem2m-maf/maf/onem2m"
 )
 
 // A relation is a resource that a device observes, by way of an observation of the
@@ -94,7 +95,12 @@ func (a *association) endRelation(token string, only *relation) {
 }
 
 // notify takes a new state from the CSE, and writes what the device gets.
-func (r *relation) notify(response *httpgw.Response) { r.states.put(r.exchange.answer(response)) }
+func (r *relation) notify(response *httpgw.Response) {
+	if len(response.Content) > r.exchange.association.server.config.Limits.MaxAnswer {
+		response = &httpgw.Response{Status: onem2m.StatusInternalServerError} // which ends the relation
+	}
+	r.states.put(r.exchange.answer(response))
+}
 
 // deliver sends a notification and waits until the device has it: while one is on its way,
 // newer states take each other's place (RFC 7641 section 4.5.1).

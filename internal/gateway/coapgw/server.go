@@ -45,6 +45,9 @@ type Config struct {
 type Limits struct {
 	// MaxContent bounds the content of a request, in octets (64 kB).
 	MaxContent int
+	// MaxAnswer bounds the content of an answer (256 kB). Up to two are kept for a while
+	// for each association, for the device to fetch in blocks.
+	MaxAnswer int
 	// BlockSize is the size of blocks in octets, a power of two from 16 to 1024 (1024).
 	BlockSize int
 	// Requests is how many requests of one association are worked on at once (8).
@@ -88,6 +91,7 @@ func New(c Config) (*Server, error) {
 	}
 	l := &c.Limits
 	l.MaxContent = cmp.Or(l.MaxContent, 64<<10)
+	l.MaxAnswer = cmp.Or(l.MaxAnswer, 256<<10)
 	l.BlockSize = cmp.Or(l.BlockSize, 1024)
 	l.Requests = cmp.Or(l.Requests, 8)
 	l.Observations = cmp.Or(l.Observations, 16)
