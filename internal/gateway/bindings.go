@@ -200,16 +200,25 @@ func (g *Gateway) coapNotifications() (*coapgw.Notifications, error) {
 	return n, nil
 }
 
-func (g *Gateway) bindMQTT(*httpgw.Backend) (*binding, error) {
-	c := &g.config.MQTT
-	broker := mqttgw.Broker{Address: c.Broker, Username: c.Username, Contact: c.Contact}
-	if c.PasswordFile != "" {
-		text, err := os.ReadFile(c.PasswordFile)
+// broker reads what the gateway needs to be a client of the broker.
+func (m *MQTTConfig) broker() (mqttgw.Broker, error) {
+	b := mqttgw.Broker{Address: m.Broker, Username: m.Username, Contact: m.Contact}
+	if m.PasswordFile != "" {
+		text, err := os.ReadFile(m.PasswordFile)
 		defer clear(text)
 		if err != nil {
-			return nil, fmt.Errorf("password_file: %w", err)
+			return b, fmt.Errorf("password_file: %w", err)
 		}
-		broker.Password = saef.NewSecret(bytes.TrimRight(text, "\r\n"))
+		b.Password = saef.NewSecret(bytes.TrimRight(text, "\r\n"))
+	}
+	return b, nil
+}
+
+func (g *Gateway) bindMQTT(*httpgw.Backend) (*binding, error) {
+	c := &g.config.MQTT
+	broker, err := c.broker()
+	if err != nil {
+		return nil, err
 	}
 	s, err := mqttgw.New(mqttgw.Config{
 		Rules:    g.rules,

@@ -9,6 +9,9 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/onem2m-maf/maf/internal/keyapi"
+	"github.com/onem2m-maf/maf/onem2m"
 )
 
 // certificateFiles are the files by which Entity B and its MAFs know each other.
@@ -16,7 +19,8 @@ import (
 // renews them should not have to know about the gateway.
 type certificateFiles struct {
 	certificate, key, ca string
-	seen                 [][]byte // what they held when they were last good
+	cse                  onem2m.CSEID // whom the certificate has to name
+	seen                 [][]byte     // what they held when they were last good
 }
 
 // lookEvery is how often the files are looked at.
@@ -41,6 +45,9 @@ func (f *certificateFiles) load() (pair tls.Certificate, roots *x509.CertPool, c
 	if pair, err = tls.X509KeyPair(texts[0], texts[1]); err != nil {
 		return pair, nil, false, fmt.Errorf("%s and %s: %w", f.certificate, f.key, err)
 	}
+	if err = f.check(pair.Leaf); err != nil {
+		return pair, nil, false, fmt.Errorf("%s: %w", f.certificate, err)
+	}
 	if f.ca != "" {
 		roots = x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(texts[2]) {
@@ -49,6 +56,22 @@ func (f *certificateFiles) load() (pair tls.Certificate, roots *x509.CertPool, c
 	}
 	f.seen = texts
 	return pair, roots, true, nil
+}
+
+// check finds out what the MAF would only answer as if it knew no key: that it takes
+// the gateway for another CSE, or for none.
+func (f *certificateFiles) check(cert *x509.Certificate) error {
+	id, err := keyapi.Identity(cert)
+	if err != nil {
+		return err
+	}
+	if id != f.cse {
+		return fmt.Errorf("the certificate is that of %s, and the MAF would give it no key for %s", id, f.cse)
+	}
+	if end := cert.NotAfter; time.Now().After(end) {
+		return fmt.Errorf("the certificate ended on %s; \"maf entity-b add\" makes another one", end.UTC().Format(time.DateOnly))
+	}
+	return nil
 }
 
 // reload puts changed certificates to use.

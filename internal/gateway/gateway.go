@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/onem2m-maf/maf/internal/gateway/policy"
+	"github.com/onem2m-maf/maf/internal/version"
 	"github.com/onem2m-maf/maf/saef"
 	"github.com/onem2m-maf/maf/tlspsk"
 )
@@ -80,7 +83,19 @@ func Start(config Config, log *slog.Logger) (*Gateway, error) {
 		}
 	}
 	g.serve()
+	g.announce()
 	return g, nil
+}
+
+// announce says for whom the gateway serves: what one looks for first in a log.
+func (g *Gateway) announce() {
+	var mafs []string
+	for name := range g.config.MAFs {
+		mafs = append(mafs, string(name))
+	}
+	slices.Sort(mafs)
+	g.log.Info("serving", "cse", g.config.CSE.String(), "mafs", strings.Join(mafs, " "), "state", g.config.State,
+		"certificate_ends", time.Unix(g.notAfter.Load(), 0).UTC().Format(time.RFC3339), "version", version.String(), "pid", os.Getpid())
 }
 
 // open opens the state and makes the rules of what it remembers.
@@ -96,9 +111,13 @@ func (c *Config) policy(memory policy.Memory) policy.Config {
 	return policy.Config{CSE: c.CSE, Allowed: c.Allowed, Registrees: c.Registrees, Reserved: c.Reserved, Memory: memory}
 }
 
+func (c *Config) files() certificateFiles {
+	return certificateFiles{certificate: c.Certificate, key: c.Key, ca: c.CA, cse: c.CSE}
+}
+
 // identify makes the Entity B.
 func (g *Gateway) identify() error {
-	g.files = certificateFiles{certificate: g.config.Certificate, key: g.config.Key, ca: g.config.CA}
+	g.files = g.config.files()
 	pair, roots, _, err := g.files.load()
 	if err != nil {
 		return fmt.Errorf("certificate, key and ca: %w", err)

@@ -99,9 +99,12 @@ func loadConfig(file string) (Config, error) {
 	if _, err := policy.New(c.policy(nil)); err != nil {
 		return c, fmt.Errorf("%s: %w", file, err)
 	}
-	files := certificateFiles{certificate: c.Certificate, key: c.Key, ca: c.CA}
+	files := c.files()
 	if _, _, _, err := files.load(); err != nil {
 		return c, fmt.Errorf("%s: certificate, key and ca: %w", file, err)
+	}
+	if _, err := c.MQTT.broker(); err != nil {
+		return c, fmt.Errorf("%s: mqtt.%w", file, err)
 	}
 	return c, nil
 }

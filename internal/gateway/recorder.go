@@ -155,6 +155,10 @@ func reasonOf(err error) string {
 		return "turned_away"
 	case errors.Is(err, saef.ErrMAFUnavailable):
 		return "maf_unavailable"
+	case errors.Is(err, saef.ErrTooManyUnknown):
+		return "too_many_unknown"
+	case errors.Is(err, saef.ErrRevoked):
+		return "revoked"
 	case errors.Is(err, tlspsk.ErrUnknownIdentity):
 		return "unknown_key"
 	case errors.As(err, &alert) && alert.Remote:

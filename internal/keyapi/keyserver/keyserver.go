@@ -130,7 +130,7 @@ func peer(state *tls.ConnectionState, now time.Time) (onem2m.CSEID, error) {
 	if now.After(cert.NotAfter) {
 		return onem2m.CSEID{}, errors.New("the certificate expired during the connection")
 	}
-	return Identity(cert)
+	return keyapi.Identity(cert)
 }
 
 func (h *handler) release(w http.ResponseWriter, r *http.Request, idB onem2m.CSEID) {

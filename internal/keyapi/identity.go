@@ -1,4 +1,4 @@
-package keyserver
+package keyapi
 
 import (
 	"crypto/x509"
@@ -9,7 +9,7 @@ import (
 	"github.com/onem2m-maf/maf/onem2m"
 )
 
-// Identity returns the CSE-ID that a verified client certificate carries, in
+// Identity returns the CSE-ID that an Entity B's verified certificate carries, in
 // its absolute form. Only subjectAltName counts:
 //
 //   - A DNS name of two labels or more is a CSE's public domain name (TS-0003

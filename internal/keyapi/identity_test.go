@@ -1,4 +1,4 @@
-package keyserver
+package keyapi
 
 import (
 	"crypto/ecdsa"
