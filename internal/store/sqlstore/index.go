@@ -44,6 +44,12 @@ func newKeyIndex() *keyIndex {
 	return &keyIndex{rows: map[onem2m.RelativeKeyID]int64{}, first: map[stretch]int64{}}
 }
 
+func (x *keyIndex) len() int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return len(x.rows)
+}
+
 // find returns the seq of the row, which may be gone or not there yet.
 func (x *keyIndex) find(id onem2m.RelativeKeyID) (seq int64, ok bool) {
 	x.mu.RLock()

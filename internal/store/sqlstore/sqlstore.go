@@ -82,6 +82,9 @@ type Options struct {
 	// them; 0 means DefaultCommitInterval, negative means none. A change that
 	// finds the store idle is committed at once.
 	CommitInterval time.Duration
+	// OnTransaction, when not nil, is told of each transaction: how many changes
+	// it had, how long it took, and how it ended. It must not block.
+	OnTransaction func(changes int, took time.Duration, err error)
 }
 
 const (
@@ -130,7 +133,7 @@ func Open(ctx context.Context, path string, o Options) (_ *DB, err error) {
 	if err := db.index.load(ctx, db.read); err != nil {
 		return nil, err
 	}
-	if db.writer, err = newWriter(ctx, db, o.CommitInterval); err != nil {
+	if db.writer, err = newWriter(ctx, db, o); err != nil {
 		return nil, err
 	}
 	if db.reader, err = newReader(ctx, db); err != nil {

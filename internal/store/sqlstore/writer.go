@@ -18,6 +18,7 @@ type writer struct {
 	begin  *sql.Stmt
 	commit *sql.Stmt
 	insert []inserter // largest first, down to one row
+	told   func(changes int, took time.Duration, err error)
 }
 
 // change is one call's part of a transaction. It either has a key to insert or
@@ -36,8 +37,8 @@ type change struct {
 	err error
 }
 
-func newWriter(ctx context.Context, db *DB, interval time.Duration) (_ *writer, err error) {
-	w := &writer{db: db}
+func newWriter(ctx context.Context, db *DB, o Options) (_ *writer, err error) {
+	w := &writer{db: db, told: o.OnTransaction}
 	defer func() {
 		if err != nil {
 			w.release()
@@ -55,7 +56,7 @@ func newWriter(ctx context.Context, db *DB, interval time.Duration) (_ *writer, 
 	if w.insert, err = prepareInserts(w.conn); err != nil {
 		return nil, err
 	}
-	w.Combiner = combine.New(groupLimit, interval, w.transact)
+	w.Combiner = combine.New(groupLimit, o.CommitInterval, w.transact)
 	return w, nil
 }
 
@@ -99,7 +100,11 @@ func (w *writer) transact(group []*change) {
 	// Not the callers' contexts: one that gives up must not take the others'
 	// changes with it.
 	ctx := context.Background()
+	begin := time.Now()
 	added, err := w.apply(ctx, group)
+	if w.told != nil {
+		w.told(len(group), time.Since(begin), err)
+	}
 	if err != nil {
 		// COMMIT may have failed with the transaction open or ended.
 		w.conn.ExecContext(ctx, "ROLLBACK")
