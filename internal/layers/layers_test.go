@@ -12,7 +12,7 @@ const module = "github.com/onem2m-maf/maf"
 // levels says where each package stands. Imports go to lower levels only, or,
 // within a level, to packages listed earlier on the same line.
 var levels = []string{
-	0: "internal/secret internal/wholefile internal/version internal/harden internal/combine onem2m",
+	0: "internal/secret internal/wholefile internal/version internal/harden internal/systemd internal/combine internal/strictjson onem2m",
 	1: "tlspsk/internal/wire tlspsk/internal/suite tlspsk internal/kdf internal/seal internal/configfile",
 	2: "internal/store internal/admission",
 	3: "internal/authority",
@@ -21,7 +21,7 @@ var levels = []string{
 		"internal/adminapi internal/adminapi/adminserver saef " +
 		"internal/gateway/access internal/gateway/http1 internal/gateway/primitive internal/gateway/policy internal/gateway/matrix internal/gateway/gwtest internal/gateway/backendtest internal/gateway/mqtt internal/gateway/coap",
 	5: "internal/demo internal/mafd internal/cli internal/gateway/httpgw internal/gateway/mqttgw internal/gateway/coapgw internal/gateway",
-	6: "cmd/mafd cmd/maf cmd/mafgw",
+	6: "cmd/mafd cmd/maf cmd/mafgw docs/examples/echocse",
 	7: "internal/timing internal/leaks internal/peers internal/interop internal/cost internal/flood internal/docs internal/deployment internal/layers", // tests
 }
 
