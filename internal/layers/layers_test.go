@@ -16,7 +16,7 @@ var levels = []string{
 	1: "tlspsk/internal/wire tlspsk/internal/suite tlspsk internal/kdf internal/seal internal/configfile",
 	2: "internal/store internal/admission",
 	3: "internal/authority",
-	4: "internal/store/storetest internal/store/sqlstore internal/pki " +
+	4: "internal/store/storetest internal/store/sqlstore internal/store/pgtest internal/store/pgstore internal/pki " +
 		"internal/keyapi internal/keyapi/keyclient internal/keyapi/keyserver " +
 		"internal/adminapi internal/adminapi/adminserver saef " +
 		"internal/gateway/access internal/gateway/http1 internal/gateway/primitive internal/gateway/policy internal/gateway/matrix internal/gateway/gwtest internal/gateway/backendtest internal/gateway/mqtt internal/gateway/coap",
