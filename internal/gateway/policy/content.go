@@ -162,21 +162,10 @@ func (p *Peer) checkRemoteCSE(r *Request, attributes *primitive.Value, o origina
 	if refused != nil {
 		return refused
 	}
-	if present && strings.HasPrefix(base, "/") && !p.isBelow(base) {
+	if present && !p.rules.isAt(base, p.cseID) {
 		return notAuthenticated("the CSEBase in the content is another CSE's")
 	}
 	return p.checkDescendants(attributes)
-}
-
-// isBelow reports whether an SP-relative or absolute address is at the peer.
-func (p *Peer) isBelow(address string) bool {
-	own := p.cseID.String()
-	for _, form := range []string{own, relative(own, p.rules.cse.SP)} {
-		if address == form || strings.HasPrefix(address, form+"/") {
-			return true
-		}
-	}
-	return false
 }
 
 // checkDescendants is for the CSEs that are registered with the peer, to which

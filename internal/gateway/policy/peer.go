@@ -101,7 +101,7 @@ func (p *Peer) String() string { return p.name }
 
 // Check decides about one request.
 func (p *Peer) Check(r *Request) Verdict {
-	if refused := wellFormed(r); refused != nil {
+	if refused := p.wellFormed(r); refused != nil {
 		return refused.verdict()
 	}
 	o, refused := p.originator(r)
@@ -116,7 +116,7 @@ func (p *Peer) Check(r *Request) Verdict {
 
 // wellFormed refuses what has no meaning, whoever sends it. What a CSE would do
 // with it is unknown.
-func wellFormed(r *Request) *refusal {
+func (p *Peer) wellFormed(r *Request) *refusal {
 	if r.Operation < Create || r.Operation > Notify {
 		return malformed("no operation of the standard's")
 	}
@@ -129,10 +129,29 @@ func wellFormed(r *Request) *refusal {
 	if r.Content == nil && (r.Operation == Create || r.Operation == Update || r.Operation == Notify) {
 		return malformed("no content")
 	}
+	if r.registersAE() && !p.rules.isAt(r.To, p.rules.cse) {
+		// The rules vouch for registrations with this CSE only. Another's word
+		// that it has registered somebody would be taken for this one's.
+		return notAuthenticated("an AE registers with the CSE behind the gateway only")
+	}
 	if r.Operation == Create && (r.Type == typeCSEBase || r.Type == typeRequest) {
 		return &refusal{onem2m.StatusOperationNotAllowed, "only the CSE itself makes such resources"}
 	}
 	return nil
+}
+
+// isAt reports whether a target is at a CSE, which is the hosting one of targets
+// without a CSE-ID.
+func (r *Rules) isAt(to string, cse onem2m.CSEID) bool {
+	if !strings.HasPrefix(to, "/") {
+		return true
+	}
+	for _, form := range []string{cse.String(), relative(cse.String(), r.cse.SP)} {
+		if to == form || strings.HasPrefix(to, form+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // An originator is who a request is from.
@@ -303,14 +322,17 @@ func (p *Peer) admitsAny(letter string) bool {
 }
 
 // room reports whether the peer may get another AE-ID by a wildcard.
-func (p *Peer) room() bool {
+func (p *Peer) room() bool { return len(p.rules.held(p.kmID)) < p.most() }
+
+// most is how many AE-IDs the peer may get by wildcards.
+func (p *Peer) most() int {
 	most := 0
 	for _, a := range p.allow {
 		if len(a.globs) > 0 {
 			most = max(most, a.most)
 		}
 	}
-	return len(p.rules.held(p.kmID)) < most
+	return most
 }
 
 // mayClaim refuses an AE-ID that the peer may not get.
@@ -329,7 +351,8 @@ func (p *Peer) mayClaim(id onem2m.AEID) *refusal {
 
 // Learn takes note of the CSE's answer to a request that Check allowed: the
 // AE-ID that it assigned to a registering AE. It may be called for every
-// request. An error is for the log; the answer may be passed on all the same.
+// request. After an error the peer must not be told that it is registered: what
+// it was told would not hold, or not for longer than until the gateway restarts.
 func (p *Peer) Learn(r *Request, status onem2m.ResponseStatusCode, content *primitive.Value) error {
 	if !r.registersAE() || status != onem2m.StatusCreated {
 		return nil
@@ -347,7 +370,7 @@ func (p *Peer) Learn(r *Request, status onem2m.ResponseStatusCode, content *prim
 	if refused := p.mayClaim(id); refused != nil {
 		return fmt.Errorf("policy: the CSE assigned %s to %s: %s", id, p, refused.reason)
 	}
-	if err := p.rules.claim(Claim{p.kmID, id}); err != nil {
+	if err := p.rules.claim(Claim{p.kmID, id}, p.most()); err != nil {
 		return fmt.Errorf("policy: keeping %s of %s: %w", id, p, err)
 	}
 	return nil

@@ -93,6 +93,45 @@ const (
 	forbidden = onem2m.StatusOperationNotAllowed
 )
 
+// What another CSE answers to a registration gives nobody an AE-ID here: it could
+// be that of an AE which came here by another way.
+func TestRegistrationElsewhere(t *testing.T) {
+	r := newRules(t, Config{Allowed: []Allowance{{KmID: "*", AEIDs: []string{"C*"}}}})
+	for _, peer := range []*Peer{r.Peer(unnamed("a")), r.Peer(anAE("Cvictim2"))} {
+		for _, to := range []string{"/mn-cse", "/mn-cse/base", "/in-cse2", "/IN-CSE", "//sp.example.com/mn-cse", "//other.example.com/in-cse/base"} {
+			q := register(t, "C")
+			q.To = to
+			wantStatus(t, peer.Check(q), notAuth)
+		}
+		for _, to := range []string{"in-cse", "-", "/in-cse/base", "//sp.example.com/in-cse"} {
+			q := register(t, "C")
+			q.To = to
+			if v := peer.Check(q); !v.Allowed {
+				t.Errorf("%s: %+v", to, v)
+			}
+		}
+	}
+}
+
+// However many registrations of one device are under way, it gets no more AE-IDs
+// than it may have.
+func TestMostAtOnce(t *testing.T) {
+	r := newRules(t, Config{Allowed: []Allowance{{KmID: "*", AEIDs: []string{"C*"}, Most: 2}}})
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			_ = r.claim(Claim{kmID("a"), here("C" + strings.Repeat("x", 1+i))}, 2)
+		})
+	}
+	all.Wait()
+	if held := r.held(kmID("a")); len(held) != 2 {
+		t.Errorf("%d AE-IDs", len(held))
+	}
+	if err := r.claim(Claim{kmID("a"), r.held(kmID("a"))[0]}, 2); err != nil {
+		t.Error(err)
+	}
+}
+
 // A credential registers as the CSE likes, and is held to it ever after.
 func TestLearn(t *testing.T) {
 	memory := &list{}

@@ -170,9 +170,15 @@ func (r *Rules) hold(c Claim) (added bool, err error) {
 	return true, nil
 }
 
-// claim is hold for a running gateway: what is new also goes to the memory.
-func (r *Rules) claim(c Claim) error {
+// claim is hold for a running gateway: what is new also goes to the memory. Of
+// one master key there are most at most, also when it registers many at once.
+func (r *Rules) claim(c Claim, most int) error {
 	r.mu.Lock()
+	held := r.learned[c.KmID]
+	if len(held) >= most && !slices.Contains(held, c.AEID) {
+		r.mu.Unlock()
+		return errors.New("this KmId has as many AE-IDs as it may have")
+	}
 	added, err := r.hold(c)
 	r.mu.Unlock()
 	if err != nil || !added || r.memory == nil {
