@@ -16,6 +16,9 @@ func (p *Peer) checkContent(r *Request, o originator) *refusal {
 	if refused := p.checkPrimitives(r.Content, o); refused != nil {
 		return refused
 	}
+	if refused := checkContacts(r.Content); refused != nil {
+		return refused
+	}
 	if r.Operation == Notify {
 		return p.checkNotification(r.Content, o)
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/onem2m-maf/maf/onem2m"
@@ -37,6 +38,10 @@ func TestContent(t *testing.T) {
 		{"a letter as creator", cred, "C", Create, 2, `{"m2m:ae":{"cr":"C"}}`, notAuth},
 		{"creator from a CSE", cse, "/mn-cse/Cx", Create, 3, `{"m2m:cnt":{"cr":"/mn-cse/Cx"}}`, ok},
 		{"another creator from a CSE", cse, "/mn-cse/Cx", Create, 3, `{"m2m:cnt":{"cr":"Cvictim"}}`, notAuth},
+
+		{"address, other case", ae, "Cmeter7", Create, 23, `{"m2m:sub":{"NU":["http://10.0.0.1/"]}}`, bad},
+		{"address, other case, within", ae, "Cmeter7", Notify, 0, `{"m2m:rqp":{"op":1,"PC":{"m2m:sub":{"Nu":["http://10.0.0.1/"]}}}}`, bad},
+		{"data that look like one", ae, "Cmeter7", Create, 4, `{"m2m:cin":{"con":{"NU":["http://10.0.0.1/"]}}}`, ok},
 
 		{"resource identifier", ae, "Cmeter7", Create, 3, `{"m2m:cnt":{"ri":"Cvictim"}}`, bad},
 		{"resource identifier, other case", ae, "Cmeter7", Create, 3, `{"m2m:cnt":{"rI":"Cvictim"}}`, bad},
@@ -142,4 +147,33 @@ func TestNotWellFormed(t *testing.T) {
 		}
 	}
 	wantFrom(t, ae.Check(&Request{Operation: Retrieve, From: "Cmeter7", HasFrom: true, To: "x"}), "Cmeter7")
+}
+
+// Every address that the CSE would send to is replaced, and nothing else.
+func TestReplaceContacts(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"m2m:sub":{"nu":["a","b"],"su":"c","nfu":"d","rn":"e"}}`:             `{"m2m:sub":{"nu":["<a>","<b>"],"su":"<c>","nfu":"<d>","rn":"e"}}`,
+		`{"m2m:ae":{"poa":"a"}}`:                                               `{"m2m:ae":{"poa":"<a>"}}`,
+		`{"m2m:dac":{"dap":["a"]}}`:                                            `{"m2m:dac":{"dap":["<a>"]}}`,
+		`{"m2m:sub":{"nu":[["a"],7],"su":null,"poa":{"x":"a"}}}`:               `{"m2m:sub":{"nu":[["<a>"],7],"su":null,"poa":{"x":"a"}}}`,
+		`{"m2m:cin":{"con":{"nu":["a"]}}}`:                                     `{"m2m:cin":{"con":{"nu":["a"]}}}`,
+		`{"m2m:actr":{"apv":{"op":1,"pc":{"m2m:sub":{"nu":["a"]}}}}}`:          `{"m2m:actr":{"apv":{"op":1,"pc":{"m2m:sub":{"nu":["<a>"]}}}}}`,
+		`{"m2m:rqp":{"op":1,"Pc":{"m2m:sub":{"nu":"a"}},"rt":{"nu":["b"]}}}`:   `{"m2m:rqp":{"op":1,"Pc":{"m2m:sub":{"nu":"<a>"}},"rt":{"nu":["<b>"]}}}`,
+		`{"m2m:sgn":{"nev":{"rep":{"m2m:ae":{"poa":["a"]}}},"sur":"/in-cse"}}`: `{"m2m:sgn":{"nev":{"rep":{"m2m:ae":{"poa":["a"]}}},"sur":"/in-cse"}}`,
+	} {
+		v := value(t, in)
+		if err := ReplaceContacts(v, func(s string) (string, error) { return "<" + s + ">", nil }); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(v.Append(nil)); got != want {
+			t.Errorf("%s\nbecomes %s\nnot     %s", in, got, want)
+		}
+	}
+	bad := errors.New("bad")
+	if err := ReplaceContacts(value(t, `{"m2m:sub":{"nu":["a"]}}`), func(string) (string, error) { return "", bad }); err != bad {
+		t.Errorf("%v", err)
+	}
+	if err := ReplaceContacts(nil, nil); err != nil {
+		t.Error(err)
+	}
 }
