@@ -21,4 +21,5 @@ func TestContracts(t *testing.T) {
 	// A group of its own: its tests run in parallel, and the server is stopped when
 	// this test ends.
 	t.Run("one", func(t *testing.T) { storetest.Run(t, create) })
+	t.Run("shared", func(t *testing.T) { storetest.RunShared(t, create) })
 }
