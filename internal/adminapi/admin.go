@@ -85,10 +85,11 @@ func (a *Admin) RevokeKey(ctx context.Context, id onem2m.KcID) error {
 	return err
 }
 
-// Page returns at most limit clients, in order of KmID, from the first after
-// the given one; limit 0 means DefaultPage.
-func (a *Admin) Page(ctx context.Context, after onem2m.KmID, limit int) (ClientPage, error) {
-	query := url.Values{}
+// Page returns at most limit clients that the filter lets through, in order of
+// KmID, from the first after the given one; limit 0 means DefaultPage. A page may
+// have fewer, even none, and yet not be the last: go by its Next.
+func (a *Admin) Page(ctx context.Context, f Filter, after onem2m.KmID, limit int) (ClientPage, error) {
+	query := f.query()
 	if !after.IsZero() {
 		query.Set("after", after.String())
 	}
@@ -98,14 +99,15 @@ func (a *Admin) Page(ctx context.Context, after onem2m.KmID, limit int) (ClientP
 	return call[ClientPage](ctx, a, "GET", "/v1/clients?"+query.Encode(), nil)
 }
 
-// All returns every client in order of KmID, fetched page by page: clients that
-// come or go meanwhile may or may not be among them, all others are, once. An
-// error is the last element.
-func (a *Admin) All(ctx context.Context) iter.Seq2[Client, error] {
+// All returns every client that the filter lets through and that comes after the
+// given KmID, in order of KmID, fetched page by page: clients that come or go
+// meanwhile may or may not be among them, all others are, once. An error is the
+// last element.
+func (a *Admin) All(ctx context.Context, f Filter, after onem2m.KmID) iter.Seq2[Client, error] {
 	return func(yield func(Client, error) bool) {
-		var after onem2m.KmID
+		after := after // for each time that it is ranged over
 		for {
-			page, err := a.Page(ctx, after, MaxPage)
+			page, err := a.Page(ctx, f, after, MaxPage)
 			if err != nil {
 				yield(Client{}, err)
 				return

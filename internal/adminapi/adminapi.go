@@ -7,14 +7,20 @@
 //
 //	GET    /v1/status            what mafd serves: Runtime
 //	POST   /v1/clients           NewClient: 201 Created
-//	GET    /v1/clients           ?after=KmID&limit=N: ClientPage, by KmID
+//	GET    /v1/clients           ?after=KmID&limit=N and a Filter: ClientPage, by KmID
+//	POST   /v1/clients:import    ?update=true&dryRun=true: a line of ImportRow for
+//	                             each client; ImportReports come back as lines
+//	GET    /v1/clients:export    ?km=true and a Filter: lines of ImportRow
 //	GET    /v1/clients/{KmID}    Client
 //	PATCH  /v1/clients/{KmID}    ClientChange: Client
 //	DELETE /v1/clients/{KmID}    204
 //	DELETE /v1/keys/{KcID}       one Kc is revoked: 204
 //	POST   /v1/entity-b          NewEntityB: 201 EntityB
 //
-// Every refusal is an Error as JSON under its status. Times are RFC 3339 in
+// docs/admin-api.yaml describes it in OpenAPI.
+//
+// A body has the members that are written down, each once and in this letter
+// case. Every refusal is an Error as JSON under its status. Times are RFC 3339 in
 // UTC, spans of time Go's durations ("24h"), identifiers their oneM2M text.
 package adminapi
 
@@ -116,9 +122,10 @@ const (
 	CodeInvalid      Code = "invalid"       // the request, by its text
 	CodeNotFound     Code = "not_found"     // no such client, key or method
 	CodeExists       Code = "exists"        // a client of that KmID is there
+	CodeDiffers      Code = "differs"       // a client is there, but not as the import has it
 	CodeBusy         Code = "busy"          // others change the client; try again
 	CodeNotAuthority Code = "not_authority" // Entity Bs are vouched for by another authority than mafd's
-	CodeForbidden    Code = "forbidden"     // the caller runs as another user
+	CodeForbidden    Code = "forbidden"     // the caller runs as another user, or may not export keys
 	CodeInternal     Code = "internal"      // mafd's log says more
 )
 

@@ -31,6 +31,8 @@ type Runtime struct {
 	TLS    []string `json:"tls"`
 	DTLS   []string `json:"dtls"`
 	KeyAPI []string `json:"keyAPI"`
+	// Telemetry is where metrics and health are, often nowhere.
+	Telemetry []string `json:"telemetry,omitempty"`
 	Admin  string   `json:"admin"` // socket
 	// CA is the PEM file of the authority that vouches for the key API's
 	// certificate, when that is mafd's own.

@@ -66,8 +66,8 @@ func (a *Authority) AddClient(ctx context.Context, c Client, km secret.Key) (_ C
 			}
 		}()
 	}
-	if n := km.Len(); n < MinKm || n > MaxKm {
-		return Client{}, secret.Key{}, fmt.Errorf("%w: the master key has %d octets, not %d to %d", ErrInvalid, n, MinKm, MaxKm)
+	if err := checkKm(km); err != nil {
+		return Client{}, secret.Key{}, err
 	}
 	uid, err := a.newUID()
 	if err != nil {
@@ -88,6 +88,13 @@ func (a *Authority) AddClient(ctx context.Context, c Client, km secret.Key) (_ C
 		return Client{}, secret.Key{}, err
 	}
 	return fromRow(&row), km, nil
+}
+
+func checkKm(km secret.Key) error {
+	if n := km.Len(); n < MinKm || n > MaxKm {
+		return fmt.Errorf("%w: the master key has %d octets, not %d to %d", ErrInvalid, n, MinKm, MaxKm)
+	}
+	return nil
 }
 
 func (a *Authority) newUID() (store.UID, error) {
@@ -254,6 +261,12 @@ func (a *Authority) reseal(row *store.Client, c Client) (store.Client, error) {
 		return store.Client{}, err
 	}
 	defer km.Wipe()
+	return a.seal(row, c, km)
+}
+
+// seal returns the row with c's configuration and the given Km, bound to each
+// other.
+func (a *Authority) seal(row *store.Client, c Client, km secret.Key) (_ store.Client, err error) {
 	next := *row
 	next.IdB, next.AEID, next.CSEID = c.IdB, c.AEID, c.CSEID
 	next.Lifetime, next.Disabled = c.Lifetime, c.Disabled

@@ -117,7 +117,7 @@ func (a *app) clientList() *cobra.Command {
 			}
 			rows := newTable(a.out.stdout, "KMID", "ENTITY B", "IDENTITY", "LIFETIME", "STATE")
 			n := 0
-			for c, err := range admin.All(cmd.Context()) {
+			for c, err := range admin.All(cmd.Context(), adminapi.Filter{}, onem2m.KmID{}) {
 				if err != nil {
 					return err
 				}

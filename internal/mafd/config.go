@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -23,7 +24,13 @@ type Config struct {
 	Keys      KeysConfig
 	KeyAPI    KeyAPIConfig
 	Admin     AdminConfig
+	Telemetry TelemetryConfig
 	Log       LogConfig
+
+	// Sockets are those that the service manager has opened, by name: tls, dtls,
+	// keyapi and telemetry. They are used instead of the addresses. No file sets
+	// them.
+	Sockets map[string][]*os.File
 }
 
 // HandshakeConfig is the MAF Handshake endpoint.
@@ -67,6 +74,13 @@ type KeyAPIConfig struct {
 // AdminConfig is the admin API.
 type AdminConfig struct {
 	Socket string // path; empty for admin.sock in the state folder
+	// AllowKeyExport lets who may use the admin API read master keys.
+	AllowKeyExport bool
+}
+
+// TelemetryConfig is the listener for metrics and health.
+type TelemetryConfig struct {
+	Listen []string
 }
 
 // LogConfig is the log on standard error.
@@ -175,6 +189,8 @@ func (c *Config) settings() map[string]configfile.Setter {
 		"keyapi.key":                               configfile.Path(&c.KeyAPI.Key),
 		"keyapi.client_ca":                         configfile.Path(&c.KeyAPI.ClientCA),
 		"admin.socket":                             configfile.Path(&c.Admin.Socket),
+		"admin.allow_key_export":                   configfile.Bool(&c.Admin.AllowKeyExport),
+		"telemetry.listen":                         configfile.Addresses(&c.Telemetry.Listen),
 		"log.level":                                configfile.Level(&c.Log.Level),
 		"log.format":                               configfile.Choice(&c.Log.Format, "text", "json"),
 	}

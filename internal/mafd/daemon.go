@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
+	"slices"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/onem2m-maf/maf/internal/adminapi"
 	"github.com/onem2m-maf/maf/internal/adminapi/adminserver"
@@ -18,9 +20,7 @@ import (
 	"github.com/onem2m-maf/maf/internal/authority"
 	"github.com/onem2m-maf/maf/internal/keyapi/keyserver"
 	"github.com/onem2m-maf/maf/internal/pki"
-	"github.com/onem2m-maf/maf/internal/version"
 	"github.com/onem2m-maf/maf/onem2m"
-	"github.com/onem2m-maf/maf/tlspsk"
 )
 
 // maxKeyAPIConnections bounds what strangers can hold open at the key API.
@@ -35,7 +35,8 @@ type Daemon struct {
 	// Runtime tells where it listens. It does not change.
 	Runtime adminapi.Runtime
 
-	config   Config
+	config   Config // as it was started; see live
+	live     atomic.Pointer[Config]
 	log      *slog.Logger
 	outcomes *outcomeLog
 	// The key API's log, and what limits it.
@@ -46,14 +47,21 @@ type Daemon struct {
 	db    *database
 	ca    *pki.Authority
 
+	registry *prometheus.Registry
+	metrics  *metrics
+	health   *health
+	counts   atomic.Pointer[counts] // nil until they are known
+
 	places    connections
 	authority *authority.Authority
 	endpoint  *endpoint
 	keyAPI    *http.Server
+	keyAPITLS *liveTLS
 	admin     *http.Server
+	telemetry *http.Server
 
-	handshakes, keyAPIs []net.Listener
-	adminSocket         net.Listener
+	handshakes, keyAPIs, telemetries []net.Listener
+	adminSocket                      net.Listener
 
 	failed chan error // what made serving impossible
 	quit   context.CancelFunc
@@ -65,7 +73,10 @@ type Daemon struct {
 // When it returns, every listener is open and its address is in Runtime, here
 // and in the state folder.
 func Start(ctx context.Context, config Config, log *slog.Logger) (*Daemon, error) {
-	d := &Daemon{config: config, log: log, outcomes: newOutcomeLog(log), failed: make(chan error, 1)}
+	d := &Daemon{config: config, log: log, outcomes: newOutcomeLog(log), failed: make(chan error, 1),
+		registry: prometheus.NewRegistry(), health: &health{}}
+	d.metrics = newMetrics(d.registry)
+	d.loaded(config)
 	d.keyAPILog, d.keyAPIFailures = newKeyAPILog(log)
 	// All sockets are open before the first is served: a start that fails over
 	// a port in use has answered nobody.
@@ -111,7 +122,7 @@ func (d *Daemon) open(ctx context.Context) (err error) {
 	if d.ca, err = d.state.authority(time.Now()); err != nil {
 		return err
 	}
-	d.db, err = d.state.database(ctx)
+	d.db, err = d.state.database(ctx, d.metrics.transaction)
 	return err
 }
 
@@ -120,18 +131,22 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 	d.authority, err = authority.New(ctx, authority.Config{
 		FQDNs:   d.config.FQDNs,
 		Clients: d.db.Clients(),
-		Keys:    d.db.Keys(),
+		Keys:    meteredKeys{d.db.Keys(), d.metrics, d.health},
 		Sealer:  d.db.keyset,
 	})
 	if err != nil {
 		return err
 	}
-	d.endpoint = newEndpoint(d.authority, d.config.Handshake, d.places.tls, d.outcomes)
-	tlsConfig, err := d.config.keyAPITLS(d.ca)
+	d.endpoint = newEndpoint(d.authority, d.config.Handshake, d.places.tls, d.outcomes, d.metrics)
+	first, err := d.config.keyAPITLS(d.ca)
 	if err != nil {
 		return err
 	}
-	d.keyAPI = keyserver.NewServer(tlsConfig, d.authority, d.keyAPILog)
+	d.keyAPITLS = &liveTLS{}
+	d.keyAPITLS.current.Store(first)
+	d.keyAPI = keyserver.NewServer(d.keyAPITLS.serverConfig(), d.authority, d.keyAPILog)
+	d.keyAPI.Handler = d.metrics.meteredAPI(d.keyAPITLS.vouched(d.keyAPI.Handler))
+	d.keyAPI.ConnContext = d.keyAPITLS.connContext
 	d.keyAPI.ConnState = welcome
 	admin := adminserver.Config{
 		Clients:         d.authority,
@@ -139,6 +154,7 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 		DefaultLifetime: d.config.Keys.DefaultLifetime,
 		MinLifetime:     d.config.Keys.MinLifetime,
 		MaxLifetime:     d.config.Keys.MaxLifetime,
+		AllowKeyExport:  d.config.Admin.AllowKeyExport,
 		Log:             d.log,
 	}
 	if d.config.ownAuthority() {
@@ -162,62 +178,6 @@ func (d *Daemon) issueEntityB(id onem2m.CSEID, life time.Duration) (adminapi.Ent
 	}, nil
 }
 
-// listen opens all sockets and notes their real addresses.
-func (d *Daemon) listen(context.Context) error {
-	engine := d.endpoint.engine()
-	d.Runtime = adminapi.Runtime{
-		PID:     os.Getpid(),
-		Version: version.String(),
-		State:   d.state.path,
-		FQDNs:   d.config.FQDNs,
-		Admin:   d.config.socket(),
-	}
-	if d.config.KeyAPI.Certificate == "" {
-		d.Runtime.CA = d.state.file(adminapi.CAName)
-	}
-	for _, address := range d.config.Handshake.TLS {
-		l, err := tlspsk.Listen("tcp", address, engine)
-		if err != nil {
-			return listenError("handshake.tls", address, err)
-		}
-		d.handshakes = append(d.handshakes, l)
-		d.Runtime.TLS = append(d.Runtime.TLS, l.Addr().String())
-	}
-	for _, address := range d.config.Handshake.DTLS {
-		l, err := tlspsk.Listen("udp", address, engine)
-		if err != nil {
-			return listenError("handshake.dtls", address, err)
-		}
-		d.handshakes = append(d.handshakes, l)
-		d.Runtime.DTLS = append(d.Runtime.DTLS, l.Addr().String())
-	}
-	for _, address := range d.config.KeyAPI.Listen {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			return listenError("keyapi.listen", address, err)
-		}
-		d.keyAPIs = append(d.keyAPIs, newKeyAPIDoor(l, max(1, d.places.keyAPI/len(d.config.KeyAPI.Listen)), d.keyAPILog))
-		d.Runtime.KeyAPI = append(d.Runtime.KeyAPI, l.Addr().String())
-	}
-	l, err := adminserver.Listen(d.config.socket())
-	if err != nil {
-		return fmt.Errorf("admin.socket: %w", err)
-	}
-	d.adminSocket = l
-	return nil
-}
-
-func listenError(key, address string, err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err // without the address, which is said already
-	}
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%s: another program listens on %s; stop it, or configure another address", key, address)
-	}
-	return fmt.Errorf("%s: cannot listen on %s: %w", key, address, err)
-}
-
 // serve starts everything that runs until Stop.
 func (d *Daemon) serve() {
 	ctx, quit := context.WithCancel(context.Background())
@@ -229,7 +189,11 @@ func (d *Daemon) serve() {
 		d.wg.Go(func() { d.failUnlessClosed("key API", d.keyAPI.ServeTLS(l, "", "")) })
 	}
 	d.wg.Go(func() { d.failUnlessClosed("admin API", d.admin.Serve(d.adminSocket)) })
+	for _, l := range d.telemetries {
+		d.wg.Go(func() { d.failUnlessClosed("telemetry", d.telemetry.Serve(l)) })
+	}
 	d.wg.Go(func() { d.purge(ctx) })
+	d.wg.Go(func() { d.watchStore(ctx) })
 }
 
 // failUnlessClosed makes the daemon stop when a server ended by itself.
@@ -243,17 +207,22 @@ func (d *Daemon) failUnlessClosed(what string, err error) {
 	}
 }
 
-// purge removes expired keys from time to time, until ctx ends.
+// purge removes expired keys from time to time, and counts what there is, until
+// ctx ends.
 func (d *Daemon) purge(ctx context.Context) {
 	tick := time.NewTicker(purgeEvery)
 	defer tick.Stop()
 	for {
+		if clients, keys, err := d.db.Counts(ctx); err == nil {
+			d.counts.Store(&counts{clients, keys})
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 		n, err := d.authority.Purge(ctx)
+		d.metrics.purged.Add(float64(n))
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -284,6 +253,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	d.endpoint.drain(ctx)
 	servers.Wait()
+	d.telemetry.Close() // last: until here it said that mafd is stopping
 	err := d.release()
 	d.wg.Wait()
 	d.outcomes.close()
@@ -295,7 +265,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 // release gives back all that was opened, also when that was not all there is.
 func (d *Daemon) release() error {
 	var errs []error
-	for _, l := range append(d.handshakes, d.keyAPIs...) {
+	for _, l := range slices.Concat(d.handshakes, d.keyAPIs, d.telemetries) {
 		l.Close() // again, where Stop has done so
 	}
 	if d.adminSocket != nil {

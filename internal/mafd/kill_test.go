@@ -200,7 +200,7 @@ func (k *killer) verify(keys []saef.Key) {
 func (k *killer) verifyClients() {
 	k.t.Helper()
 	listed := make(map[onem2m.KmID]bool)
-	for c, err := range k.admin.All(k.t.Context()) {
+	for c, err := range k.admin.All(k.t.Context(), adminapi.Filter{}, onem2m.KmID{}) {
 		if err != nil {
 			k.t.Fatal(err)
 		}

@@ -9,12 +9,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/adminapi"
 	"github.com/onem2m-maf/maf/internal/authority"
 	"github.com/onem2m-maf/maf/internal/secret"
+	"github.com/onem2m-maf/maf/internal/strictjson"
 	"github.com/onem2m-maf/maf/onem2m"
 )
 
@@ -35,11 +35,14 @@ type Clients interface {
 	UpdateClient(ctx context.Context, id onem2m.KmID, change func(*authority.Client) error) (authority.Client, error)
 	RemoveClient(ctx context.Context, id onem2m.KmID) error
 	RevokeKey(ctx context.Context, id onem2m.KcID) error
+	ImportClient(ctx context.Context, in authority.Import) (authority.Outcome, error)
+	ListMasterKeys(ctx context.Context, after onem2m.KmID, limit int) ([]authority.Client, []secret.Key, error)
 }
 
 // Config is what the API stands on. The key that IssueEntityB returns is the
 // API's, to be wiped. All fields are set, save for IssueEntityB,
-// which is nil when another authority vouches for Entity Bs.
+// which is nil when another authority vouches for Entity Bs, and those about the
+// export of keys.
 type Config struct {
 	Clients      Clients
 	IssueEntityB func(id onem2m.CSEID, life time.Duration) (adminapi.EntityB, error)
@@ -47,7 +50,12 @@ type Config struct {
 	// Lifetimes of Kc: for clients that come without one, and the bounds for
 	// those that come with one.
 	DefaultLifetime, MinLifetime, MaxLifetime time.Duration
-	Log                                       *slog.Logger
+	// AllowKeyExport lets callers export master keys. BeforeKeyExport, when not
+	// nil, is told of each such request before the first key leaves, and stops it
+	// with an error.
+	AllowKeyExport  bool
+	BeforeKeyExport func(context.Context) error
+	Log             *slog.Logger
 }
 
 // Handler returns the API as an HTTP handler, which answers whoever reaches it;
@@ -58,6 +66,8 @@ func Handler(c Config) http.Handler {
 	mux.Handle("GET /v1/status", handle(s, http.StatusOK, s.status))
 	mux.Handle("POST /v1/clients", handle(s, http.StatusCreated, s.add))
 	mux.Handle("GET /v1/clients", handle(s, http.StatusOK, s.list))
+	mux.HandleFunc("POST /v1/clients:import", s.importClients)
+	mux.HandleFunc("GET /v1/clients:export", s.exportClients)
 	mux.Handle("GET /v1/clients/{id}", handle(s, http.StatusOK, s.get))
 	mux.Handle("PATCH /v1/clients/{id}", handle(s, http.StatusOK, s.change))
 	mux.Handle("DELETE /v1/clients/{id}", handle(s, http.StatusNoContent, s.remove))
@@ -131,6 +141,8 @@ func refusal(err error) *adminapi.Error {
 		return &adminapi.Error{Status: http.StatusNotFound, Code: adminapi.CodeNotFound, Text: "there is no such key; it may have expired"}
 	case errors.Is(err, authority.ErrExists):
 		return &adminapi.Error{Status: http.StatusConflict, Code: adminapi.CodeExists, Text: "there is a client of that KmID already"}
+	case errors.Is(err, authority.ErrDiffers):
+		return &adminapi.Error{Status: http.StatusConflict, Code: adminapi.CodeDiffers, Text: err.Error()}
 	case errors.Is(err, authority.ErrBusy):
 		return &adminapi.Error{Status: http.StatusConflict, Code: adminapi.CodeBusy, Text: err.Error()}
 	default:
@@ -187,34 +199,6 @@ func (s *server) checkLifetime(d time.Duration) error {
 			adminapi.Duration(d), adminapi.Duration(s.MinLifetime), adminapi.Duration(s.MaxLifetime)))
 	}
 	return nil
-}
-
-func (s *server) list(r *http.Request) (page adminapi.ClientPage, err error) {
-	query := r.URL.Query()
-	var after onem2m.KmID
-	if text := query.Get("after"); text != "" {
-		if after, err = onem2m.ParseKmID(text); err != nil {
-			return page, invalid("after is not a KmID: " + err.Error())
-		}
-	}
-	limit := adminapi.DefaultPage
-	if text := query.Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > adminapi.MaxPage {
-			return page, invalid(fmt.Sprintf("limit is not a number from 1 to %d", adminapi.MaxPage))
-		}
-	}
-	clients, err := s.Clients.ListClients(r.Context(), after, limit)
-	if err != nil {
-		return page, err
-	}
-	page.Clients = make([]adminapi.Client, len(clients)) // "[]" in JSON, not "null"
-	for i, c := range clients {
-		page.Clients[i] = wire(c)
-	}
-	if len(clients) == limit { // a shorter page is the last
-		page.Next = clients[limit-1].KmID
-	}
-	return page, nil
 }
 
 func (s *server) get(r *http.Request) (answer adminapi.Client, err error) {
@@ -329,16 +313,16 @@ func pathID(r *http.Request) (onem2m.KmID, error) {
 	return id, nil
 }
 
-// readJSON reads the body, one JSON value whose every field is known, into v.
+// readJSON reads the body into v, strictly.
 func readJSON(r *http.Request, v any) error {
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	data, err := io.ReadAll(r.Body)
+	defer clear(data) // it may hold a key
+	if err == nil {
+		err = strictjson.Unmarshal(data, v)
+	}
+	if err != nil {
 		// Parsers of keys don't quote them, and a syntax error names an offset.
 		return invalid("the request is not as it should be: " + err.Error())
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return invalid("the request goes on after its JSON value")
 	}
 	return nil
 }

@@ -100,6 +100,50 @@ func (f *fakeClients) RemoveClient(_ context.Context, id onem2m.KmID) error {
 	return f.fail
 }
 
+// ImportClient does as the authority does, with keys that are not kept.
+func (f *fakeClients) ImportClient(ctx context.Context, in authority.Import) (authority.Outcome, error) {
+	f.mu.Lock()
+	old, there := f.clients[in.Client.KmID]
+	f.kms = append(f.kms, in.Km)
+	fail := f.fail
+	f.mu.Unlock()
+	c := in.Client
+	c.Created = old.Created
+	if c.Lifetime == 0 {
+		c.Lifetime = max(old.Lifetime, in.DefaultLifetime)
+	}
+	switch {
+	case fail != nil:
+		return 0, fail
+	case !c.IdB.IsAbsolute():
+		return 0, fmt.Errorf("%w: no Entity B", authority.ErrInvalid)
+	case !there && in.DryRun:
+		return authority.Added, nil
+	case !there:
+		_, _, err := f.AddClient(ctx, c, in.Km)
+		return authority.Added, err
+	case c == old:
+		return authority.Same, nil
+	case !in.Update:
+		return 0, authority.ErrDiffers
+	case !in.DryRun:
+		f.UpdateClient(ctx, c.KmID, func(o *authority.Client) error { *o = c; return nil })
+	}
+	return authority.Updated, nil
+}
+
+func (f *fakeClients) ListMasterKeys(ctx context.Context, after onem2m.KmID, limit int) ([]authority.Client, []secret.Key, error) {
+	list, err := f.ListClients(ctx, after, limit)
+	var kms []secret.Key
+	for _, c := range list {
+		kms = append(kms, secret.New([]byte("key of "+c.KmID.String())))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kms = append(f.kms, kms...)
+	return list, kms, err
+}
+
 // theKey is the one Kc that fakeClients have.
 var theKey = onem2m.KcID{Relative: onem2m.RelativeKeyID{15: 1}, FQDN: "maf.example.com"}
 
@@ -209,7 +253,7 @@ func TestPages(t *testing.T) {
 		fake.clients[id] = authority.Client{KmID: id, IdB: inCSE}
 	}
 	i := 0
-	for c, err := range admin.All(t.Context()) {
+	for c, err := range admin.All(t.Context(), adminapi.Filter{}, onem2m.KmID{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +265,7 @@ func TestPages(t *testing.T) {
 	if i != n {
 		t.Errorf("%d clients, want %d", i, n)
 	}
-	page, err := admin.Page(t.Context(), onem2m.KmID{}, 0)
+	page, err := admin.Page(t.Context(), adminapi.Filter{}, onem2m.KmID{}, 0)
 	if err != nil || len(page.Clients) != adminapi.DefaultPage {
 		t.Errorf("a page has %d clients (%v)", len(page.Clients), err)
 	}
@@ -250,7 +294,7 @@ func TestRefusals(t *testing.T) {
 	note(admin.Change(ctx, kmID("none"), adminapi.ClientChange{}))
 	note(nil, admin.Remove(ctx, kmID("none")))
 	note(nil, admin.RevokeKey(ctx, onem2m.KcID{FQDN: "maf.example.com"}))
-	note(admin.Page(ctx, onem2m.KmID{}, adminapi.MaxPage+1))
+	note(admin.Page(ctx, adminapi.Filter{}, onem2m.KmID{}, adminapi.MaxPage+1))
 	note(admin.AddEntityB(ctx, adminapi.NewEntityB{CSEID: inCSE}))
 	fake.fail = errors.New("the disk is on fire")
 	note(admin.Get(ctx, kmID("taken")))
@@ -292,6 +336,19 @@ func TestStrict(t *testing.T) {
 		{"POST", "/v1/clients", `{"kmID":"c@b","entityB":"//sp/cse","km":"00"}{}`, 400},
 		{"POST", "/v1/clients", `{"kmID":"c@b","entityB":"//sp/cse","keys":"00"}`, 400},
 		{"POST", "/v1/clients", `{"kmID":"c","entityB":"//sp/cse"}`, 400},
+		{"POST", "/v1/clients", `{"KmID":"c@b","entityB":"//sp/cse"}`, 400},
+		{"POST", "/v1/clients", `{"kmID":"c@b","entityB":"//sp/cse","kmID":"d@b"}`, 400},
+		{"POST", "/v1/clients", `[{"kmID":"c@b","entityB":"//sp/cse"}]`, 400},
+		{"PATCH", "/v1/clients/a@b", `{"Disabled":true}`, 400},
+		{"POST", "/v1/clients:import?update=1", ``, 400},
+		{"POST", "/v1/clients:import", `{"kmID":"a@b","entityB":"//sp/cse"}`, 200},
+		{"GET", "/v1/clients:export?km=yes", "", 400},
+		{"GET", "/v1/clients:export?keys=true", "", 400},
+		{"GET", "/v1/clients?prefix=%00", "", 400},
+		{"GET", "/v1/clients?prefix=a&prefix=b", "", 400},
+		{"GET", "/v1/clients?entityB=x", "", 400},
+		{"GET", "/v1/clients?aeID=x", "", 400},
+		{"GET", "/v1/clients?disabled=2", "", 400},
 		{"POST", "/v1/clients", `{"kmID":"c@b","entityB":"//sp/cse","lifetime":30}`, 400},
 		{"POST", "/v1/clients", `{"kmID":"c@b","entityB":"//sp/cse","km":"secret but wrong"}`, 400},
 		{"POST", "/v1/clients", `{"kmID":"` + strings.Repeat("x", maxBody) + `@b"}`, 400},
