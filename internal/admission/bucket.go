@@ -42,23 +42,34 @@ func (b *Bucket) refill(r Rate, now time.Time) {
 
 // Buckets holds a bucket for each source that has taken something lately, at
 // most Max of them. A zero Rate sets no limit. Set the exported fields before the
-// first use. It may be used by any number of goroutines.
+// first use, and the rate by SetRate after it. It may be used by any number of
+// goroutines.
 type Buckets[Source comparable] struct {
-	Rate Rate
+	Rate Rate // guarded by mu
 	Max  int
 
 	mu      sync.Mutex
 	buckets map[Source]*Bucket // guarded by mu
 }
 
+// SetRate changes the rate. What sources have taken stays taken.
+func (s *Buckets[Source]) SetRate(r Rate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Rate = r
+	if r == (Rate{}) {
+		s.buckets = nil // nobody gives back any more
+	}
+}
+
 // Take reports whether the source may do another one now, and counts it if so.
 func (s *Buckets[Source]) Take(source Source) bool {
-	if s.Rate == (Rate{}) {
-		return true
-	}
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.Rate == (Rate{}) {
+		return true
+	}
 	b := s.buckets[source]
 	if b == nil {
 		b = s.add(source, now)

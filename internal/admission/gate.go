@@ -79,6 +79,14 @@ func NewGate(config Config) *Gate {
 	return g
 }
 
+// SetLimits changes what one source may do, from the next handshake on.
+func (g *Gate) SetLimits(perSource int, failures Rate) {
+	g.failures.SetRate(failures)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.config.PerSource = perSource
+}
+
 // A Handshake is one under way. The goroutine that does it commits it and
 // leaves.
 type Handshake struct {

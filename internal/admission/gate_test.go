@@ -408,3 +408,29 @@ func TestGateConcurrent(t *testing.T) {
 		t.Errorf("%+v, %d refused, %d shed", s, refused.Load(), shed.Load())
 	}
 }
+
+// TestSetLimits: limits that change count from the next handshake on, and those
+// under way lose nothing.
+func TestSetLimits(t *testing.T) {
+	g := NewGate(Config{Total: 10})
+	var under []*Handshake
+	for range 4 {
+		under = append(under, enter(t, g, source(1), func() {}))
+	}
+	g.SetLimits(4, Rate{Burst: 2, PerSecond: 1})
+	if _, err := g.Enter(source(1), func() {}); err != ErrCrowded {
+		t.Errorf("a fifth of one source: %v, want %v", err, ErrCrowded)
+	}
+	for _, h := range under {
+		h.Leave(false)
+	}
+	for range 2 {
+		enter(t, g, source(1), func() {}).Leave(true)
+	}
+	if _, err := g.Enter(source(1), func() {}); err != ErrFailing {
+		t.Errorf("after two failures: %v, want %v", err, ErrFailing)
+	}
+	g.SetLimits(0, Rate{})
+	enter(t, g, source(1), func() {}).Leave(true)
+	check(t, g)
+}

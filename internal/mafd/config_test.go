@@ -40,6 +40,7 @@ func TestExample(t *testing.T) {
 	d := Defaults()
 	c.Handshake.TLS, c.Handshake.DTLS, c.Handshake.Suites = d.Handshake.TLS, d.Handshake.DTLS, nil
 	c.State, c.FQDNs, c.KeyAPI, c.Admin = d.State, d.FQDNs, d.KeyAPI, d.Admin
+	c.Telemetry = d.Telemetry
 	if !reflect.DeepEqual(c, d) {
 		t.Errorf("docs/mafd.toml shows other defaults:\n%+v\n%+v", c, d)
 	}

@@ -3,6 +3,7 @@ package mafd
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/onem2m-maf/maf/internal/seal"
 	"github.com/onem2m-maf/maf/internal/store/sqlstore"
@@ -15,7 +16,7 @@ type database struct {
 }
 
 // database opens the key store, and makes it at the first start.
-func (s *stateDir) database(ctx context.Context) (*database, error) {
+func (s *stateDir) database(ctx context.Context, onTransaction func(changes int, took time.Duration, err error)) (*database, error) {
 	noStore, err := s.missing(storeName, "the key store")
 	if err != nil {
 		return nil, err
@@ -31,15 +32,16 @@ func (s *stateDir) database(ctx context.Context) (*database, error) {
 			s.file(storeName), s.file(keysetName))
 	}
 	// The keyset is made first, so that no crash leaves a store without one.
-	open := seal.Load
+	file := seal.File{Path: s.file(keysetName)}
+	open := file.Load
 	if noKeyset {
-		open = seal.Create
+		open = file.Create
 	}
-	keyset, err := open(s.file(keysetName))
+	keyset, err := open(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the keyset: %w", err)
 	}
-	db, err := sqlstore.Open(ctx, s.file(storeName), sqlstore.Options{})
+	db, err := sqlstore.Open(ctx, s.file(storeName), sqlstore.Options{OnTransaction: onTransaction})
 	if err != nil {
 		return nil, fmt.Errorf("the key store: %w", err)
 	}

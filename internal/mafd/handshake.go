@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/admission"
@@ -26,7 +27,9 @@ import (
 type endpoint struct {
 	authority keyMaker
 	config    HandshakeConfig
+	idle      atomic.Int64 // config.IdleTimeout, which a reload changes
 	log       *outcomeLog
+	metrics   *metrics
 	tls, dtls *door
 	devices   admission.Buckets[onem2m.KmID] // those that got a Kc lately
 
@@ -70,12 +73,13 @@ var errTooMany = fmt.Errorf("%w: this device got too many keys lately", tlspsk.A
 
 // newEndpoint returns an endpoint with at most tlsPlaces handshakes over TLS
 // under way, and as many over DTLS as config says.
-func newEndpoint(a keyMaker, config HandshakeConfig, tlsPlaces int, log *outcomeLog) *endpoint {
+func newEndpoint(a keyMaker, config HandshakeConfig, tlsPlaces int, log *outcomeLog, metrics *metrics) *endpoint {
 	ctx, abort := context.WithCancel(context.Background())
-	return &endpoint{
+	e := &endpoint{
 		authority: a,
 		config:    config,
 		log:       log,
+		metrics:   metrics,
 		tls:       newDoor("tls", config, tlsPlaces, log.log),
 		dtls:      newDoor("dtls", config, config.MaxConcurrent, log.log),
 		devices:   admission.Buckets[onem2m.KmID]{Rate: config.devices(), Max: maxDevices},
@@ -83,6 +87,25 @@ func newEndpoint(a keyMaker, config HandshakeConfig, tlsPlaces int, log *outcome
 		abort:     abort,
 		conns:     make(map[net.Conn]bool),
 	}
+	e.idle.Store(int64(config.IdleTimeout))
+	return e
+}
+
+// setLimits puts those limits of a new configuration to use that can change while
+// handshakes are under way.
+func (e *endpoint) setLimits(c *HandshakeConfig) {
+	e.idle.Store(int64(c.IdleTimeout))
+	e.devices.SetRate(c.devices())
+	for _, d := range []*door{e.tls, e.dtls} {
+		d.gate.SetLimits(c.MaxPerSource, c.failures())
+	}
+}
+
+// open reports whether the endpoint lets clients in.
+func (e *endpoint) open() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.closing
 }
 
 // door returns the door that a listener belongs to.
@@ -119,6 +142,10 @@ type attempt struct {
 	master     *authority.Master
 	place      *admission.Handshake
 	issued     authority.Issued
+
+	// When it began; when the client had named itself, and its Km was found; when
+	// it had proved to have it, and Kc was stored.
+	began, named, found, proved, committed time.Time
 }
 
 type attemptKey struct{}
@@ -129,6 +156,7 @@ func attemptOf(ctx context.Context) *attempt { return ctx.Value(attemptKey{}).(*
 // masterKey is the engine's GetPSK.
 func (e *endpoint) masterKey(ctx context.Context, r *tlspsk.PSKRequest) (*tlspsk.PSK, error) {
 	a := attemptOf(ctx)
+	a.named = time.Now()
 	a.identity = bytes.Clone(r.Identity)
 	a.serverName, a.suite, a.ems = r.ServerName, r.CipherSuite, r.ExtendedMasterSecret
 	master, err := e.authority.MasterKey(ctx, r.Identity, r.ServerName)
@@ -142,7 +170,7 @@ func (e *endpoint) masterKey(ctx context.Context, r *tlspsk.PSKRequest) (*tlspsk
 		a.ours = true
 		return nil, err
 	}
-	a.master = master
+	a.master, a.found = master, time.Now()
 	return &tlspsk.PSK{Key: master.Km.Bytes()}, nil
 }
 
@@ -150,6 +178,7 @@ func (e *endpoint) masterKey(ctx context.Context, r *tlspsk.PSKRequest) (*tlspsk
 // after it returns, so Kc is on stable storage before the client has it.
 func (e *endpoint) establish(ctx context.Context, cs *tlspsk.ConnectionState) (err error) {
 	a := attemptOf(ctx)
+	a.proved = time.Now()
 	// The client has proved its key. From here on it is not shed, but waits for
 	// us only.
 	if !a.place.Commit() {
@@ -165,7 +194,7 @@ func (e *endpoint) establish(ctx context.Context, cs *tlspsk.ConnectionState) (e
 		a.refused = err
 		return fmt.Errorf("%w: %w", tlspsk.AlertBadRecordMAC, err)
 	}
-	a.ours = err != nil
+	a.ours, a.committed = err != nil, time.Now()
 	return err
 }
 
@@ -200,6 +229,7 @@ func (e *endpoint) begin(d *door, conn *tlspsk.Conn) {
 	switch {
 	case err != nil:
 		e.log.turnedAway(conn, err)
+		e.metrics.turnedAway.WithLabelValues(transport(conn.LocalAddr()), turnedAwayLabel(err)).Inc()
 		d.pressure.allow()
 	case !e.enter(conn):
 		place.Leave(false)
@@ -237,19 +267,20 @@ func (e *endpoint) leave(conn net.Conn) {
 func (e *endpoint) handle(ctx context.Context, d *door, conn *tlspsk.Conn, place *admission.Handshake) {
 	defer e.leave(conn)
 	defer conn.Close()
-	a := attempt{place: place}
-	begin := time.Now()
+	a := attempt{place: place, began: time.Now()}
 	err := conn.HandshakeContext(context.WithValue(ctx, attemptKey{}, &a))
 	if errors.Is(err, admission.ErrShed) {
 		d.pressure.allow()
 	}
-	e.log.handshake(conn, &a, time.Since(begin), err)
+	ended := time.Now()
+	e.metrics.handshake(transport(conn.LocalAddr()), &a, ended, err)
+	e.log.handshake(conn, &a, ended.Sub(a.began), err)
 	if a.master != nil {
 		a.master.Km.Wipe()
 	}
 	place.Leave(err != nil && !a.ours && e.ctx.Err() == nil)
 	if err == nil && e.established(d, conn) {
-		idle(conn, e.config.IdleTimeout)
+		idle(conn, time.Duration(e.idle.Load()))
 		<-d.sessions
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/onem2m-maf/maf/internal/authority"
 	"github.com/onem2m-maf/maf/internal/secret"
 	"github.com/onem2m-maf/maf/tlspsk"
@@ -64,7 +66,7 @@ func startEndpoint(t *testing.T, network string, maf *fakeMAF, change func(*Hand
 		change(&config)
 	}
 	log := &lockedBuffer{}
-	e := newEndpoint(maf, config, config.MaxConcurrent, newOutcomeLog(slog.New(slog.NewTextHandler(log, nil))))
+	e := newEndpoint(maf, config, config.MaxConcurrent, newOutcomeLog(slog.New(slog.NewTextHandler(log, nil))), newMetrics(prometheus.NewRegistry()))
 	t.Cleanup(e.log.close)
 	l := serveOn(t, e, network)
 	return e, l, log

@@ -16,7 +16,7 @@ import (
 
 // keyAPITLS returns the TLS configuration of the key API: from the files that
 // are configured, and from mafd's own authority for those that are not.
-func (c *Config) keyAPITLS(ca *pki.Authority) (*tls.Config, error) {
+func (c *Config) keyAPITLS(ca *pki.Authority) (*tlsInUse, error) {
 	cert, clients, err := c.keyAPIFiles()
 	if err != nil {
 		return nil, err
@@ -25,17 +25,25 @@ func (c *Config) keyAPITLS(ca *pki.Authority) (*tls.Config, error) {
 		clients = ca.Pool()
 	}
 	if cert != nil {
-		return keyserver.TLSConfig(cert, clients), nil
+		return &tlsInUse{config: keyAPIConfig(cert, clients), shown: func() *tls.Certificate { return cert }}, nil
 	}
 	own := &ownCertificate{ca: ca, names: c.keyAPINames(), now: time.Now}
 	first, err := own.get(nil)
 	if err != nil {
 		return nil, err
 	}
-	t := keyserver.TLSConfig(first, clients)
+	t := keyAPIConfig(first, clients)
 	t.Certificates = nil
 	t.GetCertificate = own.get
-	return t, nil
+	return &tlsInUse{config: t, shown: own.shown}, nil
+}
+
+// keyAPIConfig is the key server's, with the protocols that net/http would add to
+// a configuration that it knew of; see liveTLS.
+func keyAPIConfig(cert *tls.Certificate, clients *x509.CertPool) *tls.Config {
+	t := keyserver.TLSConfig(cert, clients)
+	t.NextProtos = []string{"h2", "http/1.1"}
+	return t
 }
 
 // keyAPIFiles reads the files that the configuration names, nil for those that
@@ -110,6 +118,13 @@ type ownCertificate struct {
 	mu      sync.Mutex
 	current *tls.Certificate // guarded by mu
 	renew   time.Time        // guarded by mu
+}
+
+// shown returns the certificate in use.
+func (o *ownCertificate) shown() *tls.Certificate {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.current
 }
 
 // get is a tls.Config's GetCertificate.

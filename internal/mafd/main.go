@@ -17,6 +17,7 @@ import (
 
 	"github.com/onem2m-maf/maf/internal/adminapi"
 	"github.com/onem2m-maf/maf/internal/harden"
+	"github.com/onem2m-maf/maf/internal/systemd"
 	"github.com/onem2m-maf/maf/internal/version"
 )
 
@@ -75,7 +76,13 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "the configuration is good")
 		return exitOK
 	}
-	if err := run(config, stderr); err != nil {
+	load := func() (Config, error) {
+		if configFile == "" {
+			return config, errors.New("mafd was started without a configuration file; there is nothing to read again")
+		}
+		return loadConfig(configFile, state)
+	}
+	if err := run(config, load, stderr); err != nil {
 		fmt.Fprintf(stderr, "mafd: %v\n", err)
 		return exitFailed
 	}
@@ -105,18 +112,24 @@ func loadConfig(file, state string) (Config, error) {
 	return c, c.Validate(file)
 }
 
-// run serves until told to stop.
-func run(config Config, stderr io.Writer) error {
+// run serves until told to stop. load reads the configuration again.
+func run(config Config, load func() (Config, error), stderr io.Writer) (err error) {
 	if err := harden.Process(); err != nil {
 		return err
 	}
 	unix.Umask(0o077) // whatever is made here is nobody else's
-	log := newLog(config.Log, stderr)
+	if config.Sockets, err = systemd.Sockets(); err != nil {
+		return err
+	}
+	log, level := newLog(config.Log, stderr)
 	// Who reads the log may go away; the MAF stays.
 	signal.Ignore(syscall.SIGPIPE)
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(stop)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // before anybody can be told that it serves
+	defer signal.Stop(hangup)
 
 	d, err := Start(context.Background(), config, log)
 	if err != nil {
@@ -125,14 +138,11 @@ func run(config Config, stderr io.Writer) error {
 	if text := d.firstStart(); text != "" {
 		fmt.Fprint(stderr, text)
 	}
-	var failure error
-	select {
-	case s := <-stop:
-		log.Info("stopping", "signal", s.String())
-	case failure = <-d.failed:
-		log.Error("stopping", "error", failure.Error())
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), config.Handshake.ShutdownGrace)
+	manager := newManager(d, log)
+	manager.tell(systemd.Ready, systemd.Status(d.status()))
+	failure := d.until(stop, hangup, manager, func() { d.reload(load, level) })
+	manager.tell(systemd.Stopping, systemd.Status("stopping"))
+	ctx, cancel := context.WithTimeout(context.Background(), d.grace())
 	defer cancel()
 	go func() { // asked twice, it doesn't wait for anyone
 		<-stop
@@ -141,10 +151,13 @@ func run(config Config, stderr io.Writer) error {
 	return errors.Join(failure, d.Stop(ctx))
 }
 
-func newLog(c LogConfig, w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.Level}
+// newLog returns the log, and how much is in it.
+func newLog(c LogConfig, w io.Writer) (*slog.Logger, *slog.LevelVar) {
+	level := &slog.LevelVar{}
+	level.Set(c.Level)
+	options := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(slog.NewJSONHandler(w, options)), level
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(slog.NewTextHandler(w, options)), level
 }

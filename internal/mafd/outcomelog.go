@@ -93,12 +93,17 @@ func reason(a *attempt, err error) string {
 		return a.refused.Error()
 	}
 	text := strings.TrimPrefix(err.Error(), "tlspsk: ")
-	var alert *tlspsk.AlertError
-	if a.master != nil && errors.As(err, &alert) && !alert.Remote &&
-		(alert.Alert == tlspsk.AlertBadRecordMAC || alert.Alert == tlspsk.AlertDecryptError) {
+	if wrongKm(a, err) {
 		return "wrong Km: " + text
 	}
 	return text
+}
+
+// wrongKm reports whether a known client failed to prove its key.
+func wrongKm(a *attempt, err error) bool {
+	var alert *tlspsk.AlertError
+	return a.master != nil && errors.As(err, &alert) && !alert.Remote &&
+		(alert.Alert == tlspsk.AlertBadRecordMAC || alert.Alert == tlspsk.AlertDecryptError)
 }
 
 // identityAttr shows a psk_identity. What is a KmID has no hostile characters.

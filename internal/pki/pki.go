@@ -93,6 +93,9 @@ func (a *Authority) Marshal() ([]byte, error) {
 // verifies its signatures needs and anyone may see.
 func (a *Authority) CertificatePEM() []byte { return certPEM(a.cert.Raw) }
 
+// NotAfter returns when the authority ends.
+func (a *Authority) NotAfter() time.Time { return a.cert.NotAfter }
+
 // Pool returns a certificate pool holding just this authority.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
