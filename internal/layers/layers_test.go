@@ -14,7 +14,7 @@ const module = "github.com/onem2m-maf/maf"
 var levels = []string{
 	0: "internal/secret internal/wholefile internal/version internal/harden internal/systemd internal/combine internal/strictjson onem2m",
 	1: "tlspsk/internal/wire tlspsk/internal/suite tlspsk internal/kdf internal/seal internal/configfile",
-	2: "internal/store internal/admission",
+	2: "internal/audit internal/store internal/admission",
 	3: "internal/authority",
 	4: "internal/store/storetest internal/store/sqlstore internal/store/pgtest internal/store/pgstore internal/pki " +
 		"internal/keyapi internal/keyapi/keyclient internal/keyapi/keyserver " +
