@@ -46,7 +46,7 @@ func newMAF(t testing.TB) *maf {
 	m := &maf{t: t, dir: t.TempDir(), now: start}
 	keyset := filepath.Join(t.TempDir(), "keyset.json") // apart from the store, as it should be
 	var err error
-	if m.keys, err = seal.Create(keyset); err != nil {
+	if m.keys, err = (seal.File{Path: keyset}).Create(ctx); err != nil {
 		t.Fatal(err)
 	}
 	m.open(nil)
@@ -712,7 +712,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 	// With the keyset lost and a new one made, a MAF that starts would refuse
 	// every device and issue keys beside the old rows.
-	wrong, err := seal.Create(filepath.Join(t.TempDir(), "keyset.json"))
+	wrong, err := seal.File{Path: filepath.Join(t.TempDir(), "keyset.json")}.Create(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

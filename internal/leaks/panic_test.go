@@ -90,7 +90,7 @@ func panicAt(place, dir string) {
 		careless([32]byte(km))
 	}
 	maf := &deadlyMAF{place: place}
-	maf.keyset, err = seal.Create(filepath.Join(dir, "keyset"))
+	maf.keyset, err = seal.File{Path: filepath.Join(dir, "keyset")}.Create(context.Background())
 	must(err)
 	ctx := context.Background()
 	db, err := sqlstore.Open(ctx, filepath.Join(dir, "db"), sqlstore.Options{})

@@ -241,7 +241,7 @@ func specimens(t *testing.T, secrets *finder) map[string]specimen {
 func addCore(t *testing.T, secrets *finder, table map[string]specimen, dir string, km secret.Key) {
 	t.Helper()
 	keysetFile := filepath.Join(dir, "keyset")
-	keyset, err := seal.Create(keysetFile)
+	keyset, err := seal.File{Path: keysetFile}.Create(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,13 +90,15 @@ func addKeyset(t *testing.T, secrets *finder, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var keyset struct {
-		Key []struct{ KeyData struct{ Value []byte } }
+	var content struct {
+		Keyset struct {
+			Key []struct{ KeyData struct{ Value []byte } }
+		}
 	}
-	if err := json.Unmarshal(text, &keyset); err != nil || len(keyset.Key) == 0 {
+	if err := json.Unmarshal(text, &content); err != nil || len(content.Keyset.Key) == 0 {
 		t.Fatalf("the keyset: %v", err)
 	}
-	for _, k := range keyset.Key {
+	for _, k := range content.Keyset.Key {
 		value := k.KeyData.Value // a protocol buffer that ends with the key
 		secrets.add("key of the keyset", value[len(value)-32:])
 	}

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -49,19 +50,19 @@ func FuzzKeyset(f *testing.F) {
 	f.Add(string(file))
 	f.Add(strings.Replace(string(file), "ENABLED", "DISABLED", 1))
 	f.Add(strings.Replace(string(file), "XChaCha20Poly1305", "AesGcm", 1))
+	f.Add(`{"format":"maf-keyset-1","kek":"file","keys":[],"keyset":{"encryptedKeyset":"AAAA"}}`)
+	f.Add(`{"format":"maf-keyset-2"}`)
 	f.Add("{}")
 	f.Fuzz(func(t *testing.T, file string) {
-		handle, err := read(strings.NewReader(file))
-		var k *Keyset
-		if err == nil {
-			k, err = newKeyset(handle)
-		}
+		r, err := File{}.parse(context.Background(), []byte(file))
 		if err != nil {
 			if len(file) > 60 && strings.Contains(err.Error(), file[:20]) {
 				t.Errorf("the error quotes the file: %v", err)
 			}
 			return
 		}
+		k := new(Keyset)
+		k.ring.Store(r)
 		box, err := k.Seal([]byte("secret"), nil)
 		if err != nil {
 			t.Fatal(err)
