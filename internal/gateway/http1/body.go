@@ -45,15 +45,16 @@ func (r *Reader) append(dst []byte, n int) ([]byte, error) {
 }
 
 // grow makes dst longer by step octets. If that takes a new array, it is one for
-// all n to come, provided that as much as is trusted has come already.
+// all n to come, provided that as much as is trusted has come already; and of at
+// least twice the room, else a body of many small chunks would be copied for each.
 func grow(dst []byte, step, n int) []byte {
 	length := len(dst) + step
 	if length <= cap(dst) {
 		return dst[:length]
 	}
-	room := length
+	room := max(length, 2*cap(dst))
 	if len(dst) >= trusted {
-		room = len(dst) + n
+		room = max(room, len(dst)+n)
 	}
 	longer := make([]byte, length, room)
 	copy(longer, dst)

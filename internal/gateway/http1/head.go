@@ -190,6 +190,9 @@ func responseFraming(m *Message) error {
 	case err != nil:
 		return err
 	case m.Status == 204 || m.Status == 304:
+		// These have no body. If one comes all the same, it must not be taken for
+		// the next response.
+		m.Close = m.Close || m.length != 0
 		m.length = 0
 	case f.lengths+f.encodings == 0:
 		m.length, m.Close = untilClose, true

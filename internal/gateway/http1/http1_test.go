@@ -151,6 +151,41 @@ func TestResponses(t *testing.T) {
 	}
 }
 
+// A body of one-octet chunks takes no more arrays than it doubles.
+func TestSmallChunks(t *testing.T) {
+	const n = 200_000
+	head := "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+	text := head + strings.Repeat("1\r\na\r\n", n) + "0\r\n\r\n"
+	arrays := testing.AllocsPerRun(1, func() {
+		r := NewReader(strings.NewReader(text))
+		var m Message
+		if err := r.ReadRequest(&m); err != nil {
+			t.Fatal(err)
+		}
+		if body, err := r.ReadBody(&m, nil, n); err != nil || len(body) != n {
+			t.Fatal(len(body), err)
+		}
+	})
+	if arrays > 60 {
+		t.Errorf("%.0f arrays", arrays)
+	}
+}
+
+// A body behind a status that has none is not the next response.
+func TestBodyThatMayNotBe(t *testing.T) {
+	for text, want := range map[string]bool{
+		"HTTP/1.1 204 No Content\r\n\r\n":                                      false,
+		"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n":                 false,
+		"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nHTTP/":            true,
+		"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n": true,
+	} {
+		var m Message
+		if err := NewReader(strings.NewReader(text)).ReadResponse(&m); err != nil || m.Close != want || m.HasBody() {
+			t.Errorf("%q: close %v, %v", text, m.Close, err)
+		}
+	}
+}
+
 // A Reader holds a buffer only while there is something in it.
 func TestIdleReaderHoldsNoBuffer(t *testing.T) {
 	left, right := io.Pipe()
