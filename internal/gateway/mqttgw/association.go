@@ -31,7 +31,8 @@ type association struct {
 	log     *slog.Logger
 	peer    *policy.Peer
 	names   *names
-	prefix  string // of request identifiers towards the CSE
+	prefix  string     // of request identifiers towards the CSE
+	will    *mqtt.Will // as the device wrote it; nil: none. Set by connect
 
 	ctx    context.Context // ends with the association
 	cancel context.CancelFunc
@@ -173,7 +174,17 @@ func (a *association) lost(err error) {
 		return // the broker's goroutine goes on, and Shutdown ends it
 	}
 	closed := errors.Is(a.device.conn.SetReadDeadline(time.Time{}), net.ErrClosed)
-	a.end(err, err != errLeft && !closed)
+	a.end(err, err != errLeft && !closed && a.willStands())
+}
+
+// willStands reports whether the device may still say what its will says: the
+// identity in it may have become another's since CONNECT.
+func (a *association) willStands() bool {
+	if a.will == nil {
+		return true
+	}
+	_, _, x, refused := a.fromPeer(a.will.Topic, a.will.Payload)
+	return refused == nil && x != nil && x.learn == nil
 }
 
 // farewell is for how long the broker may not take a DISCONNECT.
@@ -236,8 +247,7 @@ func (a *association) devicePacket(p mqtt.Packet) error {
 	case *mqtt.Subscribe:
 		return a.subscribe(p)
 	case *mqtt.Unsubscribe:
-		// Whatever the session has: nobody else's is touched.
-		return a.broker.send(p)
+		return a.unsubscribe(p)
 	case *mqtt.Ack:
 		if p.Kind == mqtt.TypeUnsuback {
 			return fmt.Errorf("%v from a device", p.Kind)
@@ -321,14 +331,18 @@ func (a *association) refusePublish(p *mqtt.Publish, refused *refusal) error {
 // SUBACK.
 func (a *association) subscribe(p *mqtt.Subscribe) error {
 	s := subscribing{id: p.ID, codes: make([]byte, len(p.Filters))}
-	allowed := &mqtt.Subscribe{ID: p.ID}
+	allowed, refused := &mqtt.Subscribe{ID: p.ID}, ""
 	for i, f := range p.Filters {
 		if a.names.maySubscribe(f.Topic) {
 			allowed.Filters = append(allowed.Filters, f)
 			continue
 		}
 		s.codes[i] = mqtt.SubscribeFailure
-		a.log.Warn("subscription refused", "filter", clip(f.Topic))
+		refused = f.Topic
+	}
+	if n := len(p.Filters) - len(allowed.Filters); n > 0 {
+		// One line: a packet has room for thousands of filters.
+		a.log.Warn("subscription refused", "filters", n, "last", clip(refused))
 	}
 	if len(allowed.Filters) == 0 {
 		return a.reply(&mqtt.Suback{ID: p.ID, Codes: s.codes})
@@ -343,6 +357,22 @@ func (a *association) subscribe(p *mqtt.Subscribe) error {
 		}
 	}
 	return a.broker.send(allowed)
+}
+
+// unsubscribe passes on the filters that a session of the device's may have,
+// whatever its identity was then. The others end nothing, and a broker has no
+// need to see them: one known broker ran out of stack at 65,000 levels.
+func (a *association) unsubscribe(p *mqtt.Unsubscribe) error {
+	some := &mqtt.Unsubscribe{ID: p.ID}
+	for _, t := range p.Topics {
+		if isFilter(t) {
+			some.Topics = append(some.Topics, t)
+		}
+	}
+	if len(some.Topics) == 0 {
+		return a.reply(&mqtt.Ack{Kind: mqtt.TypeUnsuback, ID: p.ID})
+	}
+	return a.broker.send(some)
 }
 
 // suback merges the broker's codes with those of the refused filters.

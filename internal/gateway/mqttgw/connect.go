@@ -87,6 +87,7 @@ func (a *association) brokerConnect(c *mqtt.Connect) (*mqtt.Connect, *refusal) {
 	if refused != nil {
 		return nil, refused
 	}
+	a.will = c.Will
 	theirs.Will = &mqtt.Will{Topic: t.String(), Payload: payload, QoS: c.Will.QoS}
 	return theirs, nil
 }

@@ -2,7 +2,6 @@ package mqttgw
 
 import (
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/gateway/access"
@@ -55,21 +54,25 @@ func (a *association) asked(v *primitive.Value, size int) {
 func (a *association) answered(v *primitive.Value, size int) {
 	inner := unwrap(v, "m2m:rsp")
 	id, _ := inner.Get("rqi").Str()
-	own, ok := strings.CutPrefix(id, a.prefix)
+	own, ok := a.inwardID(id)
 	if !ok {
 		return // not an answer to a request; or to one that the CSE could not read
 	}
+	resp, err := primitive.ParseResponse(v) // which knows that some CSEs write numbers as strings
 	inner.Set("rqi", primitive.String(own))
 	x, ok := a.toCSE.take(id)
 	if !ok {
 		return // a second answer, or one to an earlier connection
 	}
-	status, _ := inner.Get("rsc").Int()
-	x.entry.Status, x.entry.Out = onem2m.ResponseStatusCode(status), int64(size)
-	if x.learn != nil {
-		if err := a.peer.Learn(x.learn, x.entry.Status, inner.Get("pc")); err != nil {
-			a.log.Error("the AE-ID that the CSE assigned was not kept", "error", err)
-		}
+	if err == nil {
+		x.entry.Status = onem2m.ResponseStatusCode(resp.Status)
+	}
+	x.entry.Out = int64(size)
+	if err == nil && x.learn != nil {
+		err = a.peer.Learn(x.learn, x.entry.Status, resp.Content)
+	}
+	if err != nil {
+		a.log.Error("nothing was learned from an answer of the CSE's", "error", err)
 	}
 	a.record(x.entry, x.begun)
 }

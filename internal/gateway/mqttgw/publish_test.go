@@ -56,7 +56,7 @@ func TestRequest(t *testing.T) {
 		if !ok || got.Retain || got.QoS != 1 || got.ID != 9 || got.Topic != meterReq {
 			t.Errorf("the broker got %+v", got)
 		}
-		id := requestPrefix(must(onem2m.ParseKmID("meter7@maf.example.com"))) + "r1"
+		id := requestPrefix(must(onem2m.ParseKmID("meter7@maf.example.com"))) + "-r1"
 		if want := strings.Replace(payload, "r1", id, 1); !sameMembers(string(got.Payload), want) {
 			t.Errorf("the broker got %s, want %s", got.Payload, want)
 		}
@@ -334,7 +334,7 @@ func TestCachedAnswers(t *testing.T) {
 	for _, name := range []string{"Cone", "Ctwo", "Cone"} {
 		device := f.site.AE(strings.ToLower(name), "//sp.example.com/in-cse/"+name)
 		client := f.connect(device)
-		prefixes := []string{"", requestPrefix(must(onem2m.ParseKmID("cone@maf.example.com")))}
+		prefixes := []string{"", requestPrefix(must(onem2m.ParseKmID("cone@maf.example.com"))) + "-"}
 		for _, prefix := range prefixes { // also one that knows how identifiers are made
 			client.send(&mqtt.Publish{Topic: "/oneM2M/req/" + name + "/in-cse/json", Payload: []byte(retrieve(name, prefix+"same"))})
 			if p := client.read().(*mqtt.Publish); !strings.Contains(string(p.Payload), "for "+name) {
@@ -426,7 +426,7 @@ func TestWill(t *testing.T) {
 		Will: &mqtt.Will{Topic: meterReq, Payload: []byte(retrieve("Cmeter7", "x")), QoS: 1, Retain: true}})
 	client.read()
 	will := b.session().connect.Will
-	id := requestPrefix(must(onem2m.ParseKmID("meter7@maf.example.com"))) + "x"
+	id := requestPrefix(must(onem2m.ParseKmID("meter7@maf.example.com"))) + "-x"
 	if will == nil || will.Topic != meterReq || will.Retain || will.QoS != 1 || !strings.Contains(string(will.Payload), id) {
 		t.Errorf("the broker got the will %+v", will)
 	}

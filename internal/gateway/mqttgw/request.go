@@ -89,15 +89,14 @@ func (a *association) request(t topic, payload []byte) ([]byte, *exchange, *refu
 	if err := a.server.contacts.outward(a.names, req.Content, req.Rest); err != nil {
 		return refuse(onem2m.StatusBadRequest, err.Error())
 	}
-	x := &exchange{requestID: a.prefix + req.RequestID, begun: time.Now(), entry: no.entry}
+	x := &exchange{begun: time.Now(), entry: no.entry}
 	if verdict.Learns {
 		x.learn = asked
 		req.Rest.Delete("rcn")
 	}
-	// A CSE that answers a repeated request identifier from its memory, as some
-	// do, must not take it for another device's.
-	req.RequestID = x.requestID
 	req.From, req.HasFrom = verdict.From, verdict.HasFrom
+	req.RequestID = a.outwardID(req, verdict.Learns)
+	x.requestID = req.RequestID
 	return req.Value().Append(nil), x, nil
 }
 
@@ -213,7 +212,41 @@ func peekRequestID(v *primitive.Value) (id string, wrapped bool) {
 // duplicate, or an answer after a reconnection, still finds its request.
 func requestPrefix(id onem2m.KmID) string {
 	sum := sha256.Sum256([]byte(id.String()))
-	return hex.EncodeToString(sum[:8]) + "-"
+	return hex.EncodeToString(sum[:8])
+}
+
+// outwardID returns the request identifier that the CSE gets: the prefix, '-' and
+// the peer's own. A CSE that answers a repeated identifier from its memory, as
+// some do, must not take it for another device's.
+//
+// Where the answer decides an AE-ID there are '.' and a hash of the request in
+// between. Nothing but the identifier ties an answer to a request here, and the
+// peer chooses it: without the hash, the answer to another request of the peer's
+// under the same identifier, such as one that a CSE of its own gave, could pass
+// for the registration's.
+func (a *association) outwardID(r *primitive.Request, learns bool) string {
+	if !learns {
+		return a.prefix + "-" + r.RequestID
+	}
+	sum := sha256.Sum256(r.Value().Append(nil))
+	return a.prefix + "." + hex.EncodeToString(sum[:16]) + "-" + r.RequestID
+}
+
+// inwardID is outwardID's inverse. ok is false when the CSE answers no request
+// of the peer's.
+func (a *association) inwardID(id string) (own string, ok bool) {
+	rest, ok := strings.CutPrefix(id, a.prefix)
+	if !ok {
+		return "", false
+	}
+	if own, ok := strings.CutPrefix(rest, "-"); ok {
+		return own, true
+	}
+	const hash = 2 * 16
+	if len(rest) < 1+hash+1 || rest[0] != '.' || rest[1+hash] != '-' {
+		return "", false
+	}
+	return rest[1+hash+1:], true
 }
 
 // checkTarget refuses a To that a CSE which makes a URL of it could read

@@ -166,6 +166,20 @@ func (n *names) maySubscribe(filter string) bool {
 	return false
 }
 
+// isFilter reports whether maySubscribe admits s for some peer.
+func isFilter(s string) bool {
+	levels := strings.Split(s, "/")
+	if len(levels) < 5 || len(levels) > 6 || levels[0] != "" || levels[1] != "oneM2M" {
+		return false
+	}
+	for _, level := range levels[2:] {
+		if level != "+" && level != "#" && !isName(level) {
+			return false
+		}
+	}
+	return true
+}
+
 // formatJSON is the one serialisation that the gateway can read.
 const formatJSON = "json"
 
