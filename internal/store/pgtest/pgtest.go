@@ -5,6 +5,7 @@
 package pgtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -255,9 +257,43 @@ func (s *Server) exec(t testing.TB, database, statement string) {
 	}
 }
 
-// Kill ends the server with SIGKILL: what it had not put on the disk is lost. (The
-// machine's cache of the disk stays; a power cut needs a machine.)
-func (s *Server) Kill() { s.end(syscall.SIGKILL) }
+// Kill ends all of the server's processes with SIGKILL: what it had not put on the
+// disk is lost. (The machine's cache of the disk stays; a power cut needs a machine.)
+func (s *Server) Kill() {
+	s.cmd.Process.Signal(syscall.SIGSTOP) // it has no more children from here on
+	for _, pid := range s.Processes() {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	s.end(syscall.SIGKILL)
+}
+
+// Processes returns the server's first process and its children, as far as /proc
+// tells.
+func (s *Server) Processes() []int {
+	all := []int{s.cmd.Process.Pid}
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return all
+	}
+	for _, path := range stats {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if fields := Stat(pid); err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(all[0]) {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// Stat returns what /proc says of a process from its state on, which is field 3 in
+// proc_pid_stat(5), or nothing.
+func Stat(pid int) []string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	// The name before may hold anything, also spaces and brackets.
+	return strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+}
 
 // Stop disconnects everybody and ends the server in order.
 func (s *Server) Stop() { s.end(syscall.SIGINT) }
@@ -271,9 +307,6 @@ func (s *Server) end(signal syscall.Signal) {
 	s.log.Close()
 	s.cmd = nil
 }
-
-// PID is the server's first process, whose children the others are.
-func (s *Server) PID() int { return s.cmd.Process.Pid }
 
 // Log returns what the server has written.
 func (s *Server) Log() string {
