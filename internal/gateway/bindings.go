@@ -2,9 +2,12 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
+	"slices"
 
 	"github.com/onem2m-maf/maf/internal/gateway/coapgw"
 	"github.com/onem2m-maf/maf/internal/gateway/httpgw"
@@ -55,6 +58,8 @@ func (g *Gateway) httpBackend() (*httpgw.Backend, error) {
 		MaxRequest:  c.MaxRequest,
 		MaxResponse: int64(c.MaxResponse),
 		MaxConns:    c.MaxConns,
+		MaxPolls:    c.MaxPolls,
+		MaxIdle:     c.MaxIdle,
 		Timeout:     c.Timeout,
 		MaxTimeout:  c.MaxTimeout,
 		Hidden:      c.Hidden,
@@ -100,11 +105,18 @@ func (g *Gateway) httpContacts() (*httpgw.Contacts, error) {
 		return nil, err
 	}
 	contacts, err := httpgw.NewContacts(httpgw.ContactsConfig{
-		URL: c.Notify, Networks: c.NotifyNetworks, Key: key, Recorder: g.recorder, Log: g.log,
+		URL:      c.Notify,
+		Networks: c.NotifyNetworks,
+		Never:    append(slices.Clip(c.Addresses), hostOf(c.Backend)),
+		From:     c.NotifyFrom,
+		Key:      key,
+		Recorder: g.recorder,
+		Log:      g.log,
 	})
 	if err != nil {
 		return nil, err
 	}
+	g.closers = append(g.closers, contacts.Close)
 	for _, address := range c.NotifyListen {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
@@ -114,6 +126,15 @@ func (g *Gateway) httpContacts() (*httpgw.Contacts, error) {
 		g.contacts = append(g.contacts, func() error { return contacts.Serve(l) })
 	}
 	return contacts, nil
+}
+
+// hostOf returns the host:port of a base URL that was checked.
+func hostOf(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return ""
+	}
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80"))
 }
 
 func (g *Gateway) bindCoAP(crossing *httpgw.Backend) (*binding, error) {

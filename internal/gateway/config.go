@@ -60,6 +60,7 @@ type HTTPConfig struct {
 
 	KeepAlive               bool
 	MaxConns                int
+	MaxPolls, MaxIdle       int
 	MaxRequest, MaxResponse int
 	Timeout, MaxTimeout     time.Duration
 	Hidden                  []string // nil: httpgw.DefaultHidden
@@ -70,6 +71,7 @@ type HTTPConfig struct {
 	NotifyListen   []string
 	Notify         string // URL
 	NotifyNetworks []netip.Prefix
+	NotifyFrom     []netip.Prefix
 }
 
 // CoAPConfig is the CoAP binding; see coapgw. It is off without Listen.
@@ -130,7 +132,7 @@ func Defaults() Config {
 		},
 		HTTP: HTTPConfig{
 			KeepAlive: true,
-			MaxConns:  256, MaxRequest: 0, MaxResponse: 8 << 20,
+			MaxConns:  256, MaxPolls: 8192, MaxIdle: 64, MaxRequest: 0, MaxResponse: 8 << 20,
 			Timeout: 30 * time.Second, MaxTimeout: time.Hour,
 			MaxContent: 1 << 20, ConnsPerDevice: 64, IdleTimeout: time.Hour,
 		},
@@ -214,6 +216,8 @@ func (h *HTTPConfig) settings(all map[string]configfile.Setter) {
 	all["http.addresses"] = configfile.Addresses(&h.Addresses)
 	all["http.keep_alive"] = configfile.Bool(&h.KeepAlive)
 	all["http.max_conns"] = configfile.Int(&h.MaxConns, 1, million)
+	all["http.max_polls"] = configfile.Int(&h.MaxPolls, 1, million)
+	all["http.max_idle"] = configfile.Int(&h.MaxIdle, 1, million)
 	all["http.max_request"] = configfile.Int(&h.MaxRequest, 0, 1<<30)
 	all["http.max_response"] = configfile.Int(&h.MaxResponse, 1<<10, 1<<30)
 	all["http.timeout"] = configfile.Duration(&h.Timeout, second, time.Hour)
@@ -225,6 +229,7 @@ func (h *HTTPConfig) settings(all map[string]configfile.Setter) {
 	all["http.notify_listen"] = configfile.Addresses(&h.NotifyListen)
 	all["http.notify_url"] = configfile.Text(baseURL(&h.Notify, "http"))
 	all["http.notify_networks"] = configfile.List(&h.NotifyNetworks, network)
+	all["http.notify_from"] = configfile.List(&h.NotifyFrom, network)
 }
 
 func (k *CoAPConfig) settings(all map[string]configfile.Setter) {

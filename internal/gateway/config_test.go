@@ -41,7 +41,7 @@ func TestExample(t *testing.T) {
 	c.Reserved, c.HTTP.Hidden, c.Handshake.Suites = nil, nil, nil
 	c.State, c.CSE, c.MAFs, c.Certificate, c.Key, c.CA, c.Allowed, c.Registrees = d.State, d.CSE, d.MAFs, d.Certificate, d.Key, d.CA, d.Allowed, d.Registrees
 	c.HTTP.Listen, c.HTTP.Backend, c.HTTP.Public, c.HTTP.Addresses = nil, "", "", nil
-	c.HTTP.NotifyListen, c.HTTP.Notify, c.HTTP.NotifyNetworks = nil, "", nil
+	c.HTTP.NotifyListen, c.HTTP.Notify, c.HTTP.NotifyNetworks, c.HTTP.NotifyFrom = nil, "", nil, nil
 	c.CoAP.Listen, c.CoAP.Backend, c.CoAP.Dialect = nil, "", d.CoAP.Dialect
 	c.CoAP.NotifyListen, c.CoAP.Notify, c.CoAP.NotifyFrom = nil, "", nil
 	c.MQTT.Contact, c.MQTT.Public = "", ""

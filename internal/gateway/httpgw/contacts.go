@@ -2,6 +2,9 @@ package httpgw
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -10,9 +13,11 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/onem2m-maf/maf/internal/gateway/access"
+	"github.com/onem2m-maf/maf/internal/gateway/policy"
 	"github.com/onem2m-maf/maf/internal/gateway/primitive"
 	"github.com/onem2m-maf/maf/saef"
 )
@@ -25,6 +30,14 @@ type ContactsConfig struct {
 	// delivered. Without any, no device may name an address: it would be able to
 	// have the gateway and the CSE call anybody.
 	Networks []netip.Prefix
+	// Never are addresses, "host:port", to which nothing is delivered although
+	// they are in Networks: the CSE's own, where a device would have the gateway
+	// speak as the CSE.
+	Never []string
+	// From are the networks of those who may send notifications. Without any, only
+	// this machine may: devices that read an address of the gateway's at the CSE
+	// could send to another device by it.
+	From []netip.Prefix
 	// Key makes tokens; gateways that share it deliver each other's. None: a
 	// random one, with which all addresses are lost at a restart.
 	Key      saef.Secret
@@ -33,13 +46,14 @@ type ContactsConfig struct {
 }
 
 // Contacts replace the addresses of devices (poa, nu) by ones of the gateway's.
-// Such an address holds the original one and whose it is, authenticated: the
-// gateway keeps no table of them. Serve takes what the CSE sends there.
+// Such an address holds the original one and whose it is, sealed: the gateway
+// keeps no table of them. Serve takes what the CSE sends there.
 type Contacts struct {
 	config ContactsConfig
-	base   string // what all of the gateway's addresses begin with
-	host   string // of base
-	key    []byte
+	base   string       // what all of the gateway's addresses begin with
+	host   string       // of base
+	key    []byte       // of the tags
+	block  cipher.Block // of the texts
 	server notifyServer
 }
 
@@ -56,7 +70,15 @@ func NewContacts(c ContactsConfig) (*Contacts, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	contacts := &Contacts{config: c, base: "http://" + u.Host + tokenPath, host: u.Host, key: keyOrRandom(c.Key)}
+	textKey, err := hkdf.Expand(sha256.New, contacts.key, "text", 16)
+	if err != nil {
+		return nil, err
+	}
+	if contacts.block, err = aes.NewCipher(textKey); err != nil {
+		return nil, err
+	}
 	contacts.server.init()
+	contacts.config.Never = append(slices.Clip(c.Never), withPort(u)) // nor to itself
 	return contacts, nil
 }
 
@@ -65,17 +87,26 @@ const (
 	tagLen    = 16
 )
 
-// address returns the gateway's address for an owner's own one.
+// address returns the gateway's address for an owner's own one, which others that
+// can read it at the CSE do not learn from it. The same two give the same address:
+// a tag over them and, with that as its nonce, the text encrypted (a synthetic IV,
+// as in RFC 5297).
 func (c *Contacts) address(owner, original string) string {
-	sealed := append(c.tag(owner, original), owner+"\n"+original...)
-	return c.base + base64.RawURLEncoding.EncodeToString(sealed)
+	text := []byte(owner + "\n" + original)
+	tag := c.tag(text)
+	c.crypt(tag, text)
+	return c.base + base64.RawURLEncoding.EncodeToString(append(tag, text...))
 }
 
-func (c *Contacts) tag(owner, original string) []byte {
+func (c *Contacts) tag(text []byte) []byte {
 	mac := hmac.New(sha256.New, c.key)
-	mac.Write([]byte("contact\n" + owner + "\n" + original))
+	mac.Write([]byte("contact\n"))
+	mac.Write(text)
 	return mac.Sum(nil)[:tagLen]
 }
+
+// crypt encrypts or decrypts text in place.
+func (c *Contacts) crypt(tag, text []byte) { cipher.NewCTR(c.block, tag).XORKeyStream(text, text) }
 
 // open is the inverse of address, for what follows the base. What follows the
 // token is rest, which is empty or begins with a slash or question mark.
@@ -88,31 +119,43 @@ func (c *Contacts) open(s string) (owner, original, rest string, ok bool) {
 	if err != nil || len(sealed) < tagLen {
 		return "", "", "", false
 	}
-	owner, original, _ = strings.Cut(string(sealed[tagLen:]), "\n")
-	if !hmac.Equal(sealed[:tagLen], c.tag(owner, original)) {
+	tag, text := sealed[:tagLen], sealed[tagLen:]
+	c.crypt(tag, text)
+	if !hmac.Equal(tag, c.tag(text)) {
 		return "", "", "", false
 	}
+	owner, original, _ = strings.Cut(string(text), "\n")
 	return owner, original, rest, true
 }
 
-// replace returns what the CSE gets for an address that a device names. Those
-// that are no HTTP URL are none of this binding's: resource identifiers, and
-// other protocols' addresses.
+// replace returns what the CSE gets for an address that a device names. c may be
+// nil: then there is nobody that a device may have called.
 func (c *Contacts) replace(owner, address string) (string, error) {
+	if isResource(address) {
+		return address, nil // the CSE's own way to its registrees
+	}
+	if c == nil {
+		return "", errors.New("an address for notifications, which are not delivered here")
+	}
 	if token, ok := strings.CutPrefix(address, c.base); ok {
 		if whose, _, rest, ok := c.open(token); !ok || whose != owner || rest != "" {
 			return "", errors.New("an address of the gateway's that is not this peer's")
 		}
 		return address, nil
 	}
-	scheme, _, ok := strings.Cut(address, ":")
-	if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
-		return address, nil
-	}
+	// Another protocol's address is another binding's to replace: passed on from
+	// here, the CSE would publish to any topic that a device names.
 	if err := c.check(address); err != nil {
 		return "", err
 	}
 	return c.address(owner, address), nil
+}
+
+// isResource reports whether an address is a resource identifier, behind which
+// some clients put the serialisation they want.
+func isResource(address string) bool {
+	path, query, more := strings.Cut(address, "?")
+	return CheckTo(path) == nil && (!more || query == "ct=json" || query == "ct=xml" || query == "ct=cbor")
 }
 
 // check refuses addresses that would not be delivered to, as far as that shows
@@ -131,66 +174,33 @@ func (c *Contacts) check(address string) error {
 	return nil
 }
 
-func (c *Contacts) allows(ip netip.Addr) bool {
+func (c *Contacts) allows(ip netip.Addr) bool { return inAny(c.config.Networks, ip) }
+
+func inAny(networks []netip.Prefix, ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
-	for _, network := range c.config.Networks {
-		if network.Contains(ip) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(ip) })
 }
 
-// replaceContacts replaces the addresses in a request of the device's: pointOfAccess,
-// notificationURI and subscriberURI of the resource in content, and the
-// notification URI of a non-blocking request.
+// replaceContacts replaces the addresses in a request of the device's: in its
+// content, and the notification URI of a non-blocking request.
 func (d *deviceConn) replaceContacts(r *Request, content *primitive.Value) *refusal {
-	c := d.server.config.Contacts
-	if c == nil {
-		return nil
+	replace := func(address string) (string, error) {
+		return d.server.config.Contacts.replace(d.name, address)
 	}
 	if uris := r.Params[NotificationURI]; uris != "" {
 		list := strings.Split(uris, "&")
 		for i := range list {
 			var err error
-			if list[i], err = c.replace(d.name, list[i]); err != nil {
+			if list[i], err = replace(list[i]); err != nil {
 				return malformed(err.Error())
 			}
 		}
 		r.Params[NotificationURI] = strings.Join(list, "&")
 	}
-	for _, resource := range content.Members() {
-		for _, name := range []string{"poa", "nu", "su"} {
-			if v := resource.Get(name); v != nil {
-				replaced, err := c.replaceIn(d.name, v)
-				if err != nil {
-					return malformed(err.Error())
-				}
-				resource.Set(name, replaced)
-			}
-		}
+	if err := policy.ReplaceContacts(content, replace); err != nil {
+		return malformed(err.Error())
 	}
 	return nil
-}
-
-// replaceIn replaces one address, or a list of them.
-func (c *Contacts) replaceIn(owner string, v *primitive.Value) (*primitive.Value, error) {
-	if s, ok := v.Str(); ok {
-		address, err := c.replace(owner, s)
-		return primitive.String(address), err
-	}
-	if v.Kind() != primitive.KindArray {
-		return v, nil
-	}
-	var list []*primitive.Value
-	for _, e := range v.Elems() {
-		replaced, err := c.replaceIn(owner, e)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, replaced)
-	}
-	return primitive.Array(list...), nil
 }
 
 // addresses are the CSE's own, and what stands there for devices.

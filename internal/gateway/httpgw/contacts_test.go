@@ -202,6 +202,8 @@ func TestAddressesThatAreRefused(t *testing.T) {
 		urls := []string{
 			"http://10.0.0.1/", "http://[::1]/", "http://169.254.169.254/latest", "https://127.0.0.1/", "HTTP://10.0.0.1/",
 			"http://user@127.0.0.1/", "http://127.0.0.1/#x", "http:///x", "http://[::ffff:10.0.0.1]/", "http://10.0.0.1:80:80/",
+			" http://127.0.0.1/", "mqtt://127.0.0.1/oneM2M/req/x/y", "coap://127.0.0.1/", "ws://127.0.0.1/", "file:///etc/passwd",
+			"//127.0.0.1:80/x", "", "Cmeter7?ct=http://10.0.0.1", "a:b",
 			contacts.base + "AAAA", contacts.address("//sp.example.com/in-cse/Cother", "http://127.0.0.1/"),
 		}
 		if networks == nil {
@@ -211,10 +213,35 @@ func TestAddressesThatAreRefused(t *testing.T) {
 			if r := device.ask(subscription(url)); r.rsc() != int(onem2m.StatusBadRequest) || len(cse.Requests()) > 0 {
 				t.Errorf("%s networks, %s: %v", name, url, r)
 			}
-			r := device.ask(request("GET /in-cse", "X-M2M-RI: 1\nX-M2M-Origin: Cmeter7\nX-M2M-RTU: mqtt://b&"+url, ""))
+			r := device.ask(request("GET /in-cse", "X-M2M-RI: 1\nX-M2M-Origin: Cmeter7\nX-M2M-RTU: Cmeter7&"+url, ""))
 			if r.rsc() != int(onem2m.StatusBadRequest) || len(cse.Requests()) > 0 {
 				t.Errorf("%s networks, X-M2M-RTU %s: %v", name, url, r)
 			}
+		}
+	}
+}
+
+// Without Contacts there is nobody whom a device may have called.
+func TestAddressesWithoutContacts(t *testing.T) {
+	cse := backendtest.Start(t, backendtest.LastWins)
+	device := newRig(t, cse.URL, nil).meter()
+	for _, url := range []string{"http://10.0.0.1/", "http://127.0.0.1/", "mqtt://10.0.0.1/x"} {
+		if r := device.ask(subscription(url)); r.rsc() != 4000 || len(cse.Requests()) > 0 {
+			t.Errorf("%s: %v", url, r)
+		}
+		r := device.ask(request("GET /in-cse?rt=2", originator(1)+"\nX-M2M-RTU: "+url, ""))
+		if r.rsc() != 4000 || len(cse.Requests()) > 0 {
+			t.Errorf("X-M2M-RTU %s: %v", url, r)
+		}
+		r = device.ask(request("POST /in-cse/Cmeter7", originator(1)+"\nContent-Type: application/json;ty=63",
+			`{"m2m:actr":{"apv":{"op":1,"to":"/in-cse","fr":"Cmeter7","rqi":"1","ty":23,"pc":{"m2m:sub":{"nu":["`+url+`"]}}}}}`))
+		if r.rsc() != 4000 || len(cse.Requests()) > 0 {
+			t.Errorf("within, %s: %v", url, r)
+		}
+	}
+	for _, resource := range []string{"Cmeter7", "/in-cse/Cmeter7", "//sp.example.com/in-cse/Cmeter7", "in-cse/meter7?ct=json"} {
+		if r := device.ask(subscription(resource)); r.rsc() != 2001 || !strings.Contains(only(t, cse).Content, `"nu":["`+resource+`"`) {
+			t.Errorf("%s: %v", resource, r)
 		}
 	}
 }

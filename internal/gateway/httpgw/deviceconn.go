@@ -71,8 +71,7 @@ func (d *deviceConn) abort(cause error) {
 // An exchange is what one request needs, lent to a connection while it has one.
 type exchange struct {
 	head    http1.Message
-	body    []byte // as it came
-	content []byte // as the CSE gets it
+	body    []byte // content as it came, then as the CSE gets it
 	answer  []byte // content of the CSE's answer
 	out     []byte // head of the answer
 	request Request
@@ -89,7 +88,7 @@ var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
 func (x *exchange) release() {
 	clear(x.head.Fields)
-	*x = exchange{head: http1.Message{Fields: x.head.Fields[:0]}, body: kept(x.body), content: kept(x.content), answer: kept(x.answer), out: kept(x.out)}
+	*x = exchange{head: http1.Message{Fields: x.head.Fields[:0]}, body: kept(x.body), answer: kept(x.answer), out: kept(x.out)}
 	exchanges.Put(x)
 }
 
@@ -158,6 +157,8 @@ func (d *deviceConn) read(x *exchange) error {
 		return err
 	}
 	if x.head.ExpectContinue && x.head.HasBody() && d.reader.Buffered() == 0 {
+		// The deadline that stands may be that of an earlier answer.
+		d.conn.SetWriteDeadline(time.Now().Add(d.server.config.Limits.WriteTimeout))
 		if _, err := d.conn.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
 			return err
 		}
@@ -195,11 +196,17 @@ func (d *deviceConn) answer(x *exchange) (a *answer, again bool) {
 const watchAfter = 250 * time.Millisecond
 
 // ask asks the CSE. When the device closes the connection, or it is closed since
-// its key was revoked, the request to the CSE ends as well.
-func (d *deviceConn) ask(r *Request) (*Response, error) {
+// its key was revoked, the request to the CSE ends as well; but not a registration
+// whose outcome the rules have to learn: else a device could leave AEs at the CSE
+// that nobody may speak as, as many as it likes.
+func (d *deviceConn) ask(r *Request, learns bool) (*Response, error) {
+	ctx := d.ctx
+	if learns {
+		ctx = d.server.ctx
+	}
 	w := watch{d: d, done: make(chan struct{})}
 	timer := time.AfterFunc(watchAfter, w.run)
-	response, err := d.server.config.Backend.Do(d.ctx, r)
+	response, err := d.server.config.Backend.Do(ctx, r)
 	if !timer.Stop() {
 		w.stop()
 	}

@@ -7,12 +7,16 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/gateway/backendtest"
+	"github.com/onem2m-maf/maf/internal/gateway/gwtest"
 	"github.com/onem2m-maf/maf/internal/gateway/http1"
+	"github.com/onem2m-maf/maf/internal/gateway/policy"
 	"github.com/onem2m-maf/maf/onem2m"
+	"github.com/onem2m-maf/maf/saef"
 )
 
 const get = "GET /in-cse"
@@ -233,6 +237,116 @@ func TestDeviceGoes(t *testing.T) {
 	g.server.Shutdown(t.Context())
 	if e := g.log.all(); len(e) != 1 || e[0].Status != 0 || e[0].Reason != errGone.Error() {
 		t.Errorf("%+v", e)
+	}
+}
+
+const registration = `{"m2m:ae":{"api":"Nlamp","rr":true,"srv":["3"]}}`
+
+func register(query, headers string) string {
+	return request("POST /in-cse"+query, "X-M2M-RI: 1\nX-M2M-Origin: C\nContent-Type: application/json;ty=2\n"+headers, registration)
+}
+
+// A device that goes before it hears how the CSE has it registered is registered:
+// else it could leave any number of AEs at the CSE that are nobody's.
+func TestDeviceGoesWhileItRegisters(t *testing.T) {
+	asked, release := make(chan struct{}, 1), make(chan struct{})
+	cse := backendtest.Start(t, backendtest.LastWins)
+	cse.Answer = func(*backendtest.Request) (int, string) {
+		asked <- struct{}{}
+		<-release
+		return 2001, `{"m2m:ae":{"aei":"Clamp5"}}`
+	}
+	g := newRig(t, cse.URL, nil)
+	lamp := g.dial(g.site.Unnamed("lamp"))
+	lamp.send(register("", ""))
+	wait(t, "the CSE is asked", asked)
+	lamp.conn.Close()
+	time.Sleep(2 * watchAfter) // until the gateway has noticed
+	close(release)
+	if err := g.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	peer := g.server.config.Rules.Peer(saef.Association{KmID: onem2m.KmID{Relative: "lamp", FQDN: gwtest.FQDN}})
+	if own := peer.AEIDs(); len(own) != 1 || own[0].Stem != "Clamp5" {
+		t.Errorf("it has %v", own)
+	}
+}
+
+// Shutdown does not wait for a registration either.
+func TestShutdownUnderARegistration(t *testing.T) {
+	cse, asked, ended := hanging(t)
+	g := newRig(t, cse, nil)
+	g.dial(g.site.Unnamed("lamp")).send(register("", ""))
+	wait(t, "the CSE is asked", asked)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := g.server.Shutdown(ctx); err != context.Canceled {
+		t.Errorf("%v", err)
+	}
+	wait(t, "the CSE is left alone", ended)
+}
+
+// fullDisk is a memory that has no room left.
+type fullDisk struct{}
+
+func (fullDisk) Load() ([]policy.Claim, error) { return nil, nil }
+func (fullDisk) Add(policy.Claim) error        { return syscall.ENOSPC }
+
+// A device does not hear that it is registered when that would not hold.
+func TestRegistrationThatIsNotKept(t *testing.T) {
+	cse := backendtest.Start(t, backendtest.LastWins)
+	g := newRig(t, cse.URL, func(c *Config, _ *BackendConfig) {
+		var err error
+		c.Rules, err = policy.New(policy.Config{CSE: gwtest.CSE, Allowed: []policy.Allowance{{KmID: "lamp@*", AEIDs: []string{"C*"}}}, Memory: fullDisk{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	got := g.dial(g.site.Unnamed("lamp")).ask(register("", ""))
+	if got.rsc() != int(onem2m.StatusInternalServerError) || strings.Contains(got.content, "space") {
+		t.Errorf("%v", got)
+	}
+}
+
+// Nothing has the CSE answer a registration later, or without the AE-ID.
+func TestRegistrationIsBlocking(t *testing.T) {
+	cse := backendtest.Start(t, backendtest.LastWins)
+	g := newRig(t, cse.URL, nil)
+	got := g.dial(g.site.Unnamed("lamp")).ask(register("?rt=2&rcn=0&atrl=apn", "X-M2M-RTU: /in-cse/Cother"))
+	if seen := only(t, cse); got.rsc() != 2001 || strings.Contains(seen.Raw, "?") || strings.Contains(seen.Raw, "RTU") {
+		t.Errorf("%v\n%s", got, seen.Raw)
+	}
+}
+
+// The time for an answer is not that for what comes before the next one.
+func TestContinueAfterAWhile(t *testing.T) {
+	const long = time.Second
+	cse := backendtest.Start(t, backendtest.LastWins)
+	device := newRig(t, cse.URL, func(c *Config, _ *BackendConfig) { c.Limits.WriteTimeout = long }).meter()
+	if got := device.ask(request(get, originator(1), "")); got.rsc() != 2000 {
+		t.Fatalf("%v", got)
+	}
+	time.Sleep(2 * long)
+	head, content, _ := strings.Cut(request("POST /in-cse", originator(2)+"\nExpect: 100-continue\nContent-Type: application/json;ty=4", `{"m2m:cin":{}}`), "\r\n\r\n")
+	device.send(head + "\r\n\r\n")
+	interim := make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n"))
+	if _, err := io.ReadFull(device.conn, interim); err != nil {
+		t.Fatal(err)
+	}
+	if got := device.ask(content); got.rsc() != 2001 {
+		t.Errorf("%v", got)
+	}
+}
+
+// The next answer is where the reader of one to HEAD looks for it.
+func TestHead(t *testing.T) {
+	cse := backendtest.Start(t, backendtest.LastWins)
+	device := newRig(t, cse.URL, nil).meter()
+	if got := device.ask(request("HEAD /in-cse", originator(1), "")); got.rsc() != 4005 || got.content != "" {
+		t.Errorf("%v", got)
+	}
+	if got := device.ask(request(get, originator(2), "")); got.rsc() != 2000 {
+		t.Errorf("%v", got)
 	}
 }
 

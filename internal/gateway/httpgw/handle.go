@@ -3,7 +3,6 @@ package httpgw
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/onem2m-maf/maf/internal/gateway/access"
 	"github.com/onem2m-maf/maf/internal/gateway/policy"
@@ -38,19 +37,23 @@ func (d *deviceConn) handle(x *exchange) (*answer, *refusal) {
 	}
 	r.From, r.HasFrom = verdict.From, verdict.HasFrom
 	if verdict.Learns {
-		r.Query = slices.DeleteFunc(r.Query, func(p QueryParam) bool { return p.Name == "rcn" })
+		// What would have the answer come later, or hold less than the AE-ID.
+		r.Query, r.Params[NotificationURI] = nil, ""
 	}
 	if refused := d.replaceContacts(r, content); refused != nil {
 		return nil, refused
 	}
 	if content != nil {
-		x.content = content.Append(x.content[:0])
-		r.Content = x.content
+		// In the place of what the device sent, of which content keeps no part. And
+		// it is in no one's way for as long as the CSE may take to answer.
+		x.body = content.Append(x.body[:0])
+		r.Content = x.body
+		content, question.Content = nil, nil
 	}
 	id := r.ID
 	r.ID = d.server.config.Backend.RequestID(d.name, r.From, id)
 	r.room = x.answer
-	response, err := d.ask(r)
+	response, err := d.ask(r, verdict.Learns)
 	r.ID = id
 	if err != nil {
 		return nil, unanswered(err)
@@ -89,6 +92,7 @@ func (d *deviceConn) learn(v policy.Verdict, q *policy.Request, r *Response) *re
 	}
 	if err := d.peer.Learn(q, r.Status, content); err != nil {
 		d.server.config.Log.Error("can't keep what a registration told", "binding", "http", "peer", d.name, "err", err)
+		return &refusal{onem2m.StatusInternalServerError, 0, err.Error(), false}
 	}
 	return nil
 }
@@ -107,7 +111,9 @@ func (x *exchange) refused(r *refusal) *answer {
 	}
 	debug := primitive.Object()
 	debug.Set("m2m:dbg", primitive.String(text))
-	a.contentType, a.content = "application/json", debug.Append(nil)
+	if x.head.Method != "HEAD" { // its reader does not look for content
+		a.contentType, a.content = "application/json", debug.Append(nil)
+	}
 	return a
 }
 

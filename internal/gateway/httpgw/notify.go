@@ -1,7 +1,6 @@
 package httpgw
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -19,11 +18,13 @@ import (
 
 	"github.com/onem2m-maf/maf/internal/gateway/access"
 	"github.com/onem2m-maf/maf/internal/gateway/http1"
+	"github.com/onem2m-maf/maf/internal/gateway/primitive"
 	"github.com/onem2m-maf/maf/onem2m"
 )
 
 const (
 	maxNotifiers      = 256 // connections of the CSE's at a time
+	maxOfOne          = 16  // of these for one device, which may let each wait
 	maxNotification   = 1 << 20
 	notifyTimeout     = 30 * time.Second // for a whole delivery
 	notifyDialTimeout = 5 * time.Second
@@ -33,9 +34,41 @@ const (
 type notifyServer struct {
 	places chan struct{}
 	all    sync.WaitGroup
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+
+	mu  sync.Mutex
+	now map[string]int // deliveries under way by owner; guarded by mu
 }
 
-func (s *notifyServer) init() { s.places = make(chan struct{}, maxNotifiers) }
+func (s *notifyServer) init() {
+	s.places = make(chan struct{}, maxNotifiers)
+	s.now = make(map[string]int)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+}
+
+// enter reports whether one more delivery to an owner may begin, after which
+// leave must be called.
+func (s *notifyServer) enter(owner string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now[owner] >= maxOfOne {
+		return false
+	}
+	s.now[owner]++
+	return true
+}
+
+func (s *notifyServer) leave(owner string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now[owner]--; s.now[owner] == 0 {
+		delete(s.now, owner)
+	}
+}
+
+// Close breaks off the deliveries under way.
+func (c *Contacts) Close() { c.server.cancel() }
 
 // Serve takes the CSE's notifications and delivers them, until l is closed. It
 // returns when all are done. One request a connection: the one CSE that sends
@@ -54,6 +87,12 @@ func (c *Contacts) Serve(l net.Listener) error {
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
+		if !c.mayNotify(conn.RemoteAddr()) {
+			c.config.Log.Warn("connection closed at once: notifications are not taken from there", "remote", conn.RemoteAddr())
+			conn.Close()
+			<-c.server.places
+			continue
+		}
 		c.server.all.Go(func() {
 			defer func() { <-c.server.places }()
 			c.take(conn)
@@ -61,11 +100,24 @@ func (c *Contacts) Serve(l net.Listener) error {
 	}
 }
 
+// mayNotify reports whether notifications are taken from an address.
+func (c *Contacts) mayNotify(remote net.Addr) bool {
+	at, err := netip.ParseAddrPort(remote.String())
+	if err != nil {
+		return false
+	}
+	if len(c.config.From) == 0 {
+		return at.Addr().Unmap().IsLoopback()
+	}
+	return inAny(c.config.From, at.Addr())
+}
+
 // take takes one request of the CSE's and answers it.
 func (c *Contacts) take(conn net.Conn) {
 	defer conn.Close()
 	begin := time.Now()
 	conn.SetDeadline(begin.Add(notifyTimeout))
+	defer context.AfterFunc(c.server.ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	n := notification{entry: access.Entry{Binding: "http", ToDevice: true}}
 	a, err := c.deliver(conn, &n)
 	if a == nil && err != nil {
@@ -112,6 +164,10 @@ func (c *Contacts) deliver(conn net.Conn, n *notification) (*answer, error) {
 	if err := c.whose(n); err != nil {
 		return n.answer(onem2m.StatusNotFound), err
 	}
+	if !c.server.enter(n.entry.Peer) {
+		return n.answer(onem2m.StatusTargetNotReachable), errors.New("too many notifications for this device are under way")
+	}
+	defer c.server.leave(n.entry.Peer)
 	a, err := c.call(n)
 	if err != nil {
 		return n.answer(onem2m.StatusTargetNotReachable), err
@@ -163,14 +219,14 @@ func (c *Contacts) call(n *notification) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), notifyTimeout)
+	ctx, cancel := context.WithTimeout(c.server.ctx, notifyTimeout)
 	defer cancel()
 	conn, err := c.dial(ctx, u)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(notifyTimeout))
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	if n.id == "" {
 		n.id = rand.Text() // the standard wants one, and one CSE sends none
 	}
@@ -196,16 +252,39 @@ func (c *Contacts) call(n *notification) (*answer, error) {
 func (c *Contacts) dial(ctx context.Context, u *url.URL) (net.Conn, error) {
 	d := net.Dialer{Timeout: notifyDialTimeout, Control: func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
-		if err != nil || !c.allows(at.Addr()) {
+		if err != nil || !c.allows(at.Addr()) || c.isForbidden(ctx, at) {
 			return fmt.Errorf("%s is not allowed for notifications", address)
 		}
 		return nil
 	}}
+	return d.DialContext(ctx, "tcp", withPort(u))
+}
+
+// isForbidden reports whether an address is one of those to which nothing goes.
+func (c *Contacts) isForbidden(ctx context.Context, at netip.AddrPort) bool {
+	for _, never := range c.config.Never {
+		host, port, _ := net.SplitHostPort(never)
+		if port != strconv.Itoa(int(at.Port())) {
+			continue
+		}
+		all, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		if err != nil || slices.ContainsFunc(all, func(ip netip.Addr) bool {
+			// Something that listens everywhere is at each address of the machine's.
+			return ip.Unmap() == at.Addr().Unmap() || ip.IsLoopback() && at.Addr().Unmap().IsLoopback()
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// withPort returns the host and port of an HTTP URL.
+func withPort(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
 		port = "80"
 	}
-	return d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	return net.JoinHostPort(u.Hostname(), port)
 }
 
 // request is the head of a notification, made anew.
@@ -231,10 +310,10 @@ func (n *notification) request(u *url.URL) []byte {
 	return append(b, "Connection: close\r\n\r\n"...)
 }
 
-// answered makes the device's answer the CSE's. A device's may lack the response
-// status code: small ones just say 200.
+// answered makes the device's answer the CSE's, from checked parts only, as the
+// other way round: a device could take the CSE down with its answer as well as with
+// a request. Small devices just say 200, without a response status code.
 func (n *notification) answered(m *http1.Message, content []byte) (*answer, error) {
-	content = bytes.TrimSpace(content)
 	for i := range m.Fields {
 		if f := &m.Fields[i]; f.Is("X-M2M-RI") {
 			f.Value = n.id // whatever it is: the connection is this request's alone
@@ -242,10 +321,21 @@ func (n *notification) answered(m *http1.Message, content []byte) (*answer, erro
 	}
 	r, err := readResponse(m, content, n.id)
 	if err != nil && m.Status/100 == 2 {
-		r, err = &Response{Status: onem2m.StatusOK, HTTPStatus: m.Status}, nil
+		r, err = &Response{Status: onem2m.StatusOK}, nil
+	}
+	if err == nil && m.Status/100 == 3 {
+		err = errors.New("the device sends the CSE elsewhere")
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &answer{status: r.Status, http: r.HTTPStatus, id: n.id, from: r.From, params: &r.Params, contentType: r.ContentType, content: r.Content}, nil
+	a := &answer{status: r.Status, http: m.Status, id: n.id, params: &r.Params}
+	if len(r.Content) > 0 && isJSONType(r.ContentType) {
+		v, err := primitive.Parse(r.Content)
+		if err != nil {
+			return nil, fmt.Errorf("the device's answer: %w", err)
+		}
+		a.contentType, a.content = r.ContentType, v.Append(nil)
+	}
+	return a, nil
 }

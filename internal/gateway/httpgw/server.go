@@ -21,7 +21,7 @@ type Config struct {
 	Rules   *policy.Rules
 	Backend *Backend
 	// Contacts, when not nil, has the CSE's notifications and the addresses of
-	// devices go through the gateway.
+	// devices go through the gateway. Without it, devices can name none.
 	Contacts *Contacts
 	// Addresses are the addresses, "host:port", by which the CSE names itself in
 	// what it answers, and Public is the base URL that stands there for devices:
@@ -53,7 +53,9 @@ type Limits struct {
 type Server struct {
 	config Config
 	names  addresses
-	state  atomic.Int32 // serving or draining
+	state  atomic.Int32    // serving or draining
+	ctx    context.Context // ends when Shutdown waits no longer
+	cut    context.CancelFunc
 
 	mu        sync.Mutex
 	listeners map[*saef.Listener]struct{} // guarded by mu
@@ -88,9 +90,12 @@ func New(c Config) (*Server, error) {
 	l.IdleTimeout = cmp.Or(l.IdleTimeout, time.Hour)
 	l.ReadTimeout = cmp.Or(l.ReadTimeout, time.Minute)
 	l.WriteTimeout = cmp.Or(l.WriteTimeout, time.Minute)
+	ctx, cut := context.WithCancel(context.Background())
 	return &Server{
 		config:    c,
 		names:     names,
+		ctx:       ctx,
+		cut:       cut,
 		listeners: make(map[*saef.Listener]struct{}),
 		conns:     make(map[*deviceConn]struct{}),
 		peers:     make(map[onem2m.KmID]int),
@@ -191,6 +196,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	s.cut()
 	for _, d := range conns {
 		d.abort(ctx.Err())
 	}
