@@ -213,9 +213,7 @@ func (d *Daemon) purge(ctx context.Context) {
 	tick := time.NewTicker(purgeEvery)
 	defer tick.Stop()
 	for {
-		if clients, keys, err := d.db.Counts(ctx); err == nil {
-			d.counts.Store(&counts{clients, keys})
-		}
+		d.count(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -231,6 +229,14 @@ func (d *Daemon) purge(ctx context.Context) {
 		case n > 0:
 			d.log.Debug("removed expired keys", "count", n)
 		}
+	}
+}
+
+// count notes how much there is, for the metrics; without an answer what was
+// known stands.
+func (d *Daemon) count(ctx context.Context) {
+	if clients, keys, err := d.db.Counts(ctx); err == nil {
+		d.counts.Store(&counts{clients, keys})
 	}
 }
 
