@@ -13,7 +13,7 @@ const module = "github.com/onem2m-maf/maf"
 // within a level, to packages listed earlier on the same line.
 var levels = []string{
 	0: "internal/secret internal/wholefile internal/version internal/harden internal/systemd internal/combine internal/strictjson onem2m",
-	1: "tlspsk/internal/wire tlspsk/internal/suite tlspsk internal/kdf internal/seal internal/configfile",
+	1: "tlspsk/internal/wire tlspsk/internal/suite tlspsk internal/kdf internal/seal internal/kek internal/configfile",
 	2: "internal/audit internal/store internal/admission",
 	3: "internal/authority",
 	4: "internal/store/storetest internal/store/sqlstore internal/store/pgtest internal/store/pgstore internal/pki " +
@@ -37,6 +37,8 @@ var forbidden = []struct{ pkg, dep, why string }{
 	{"cmd/mafgw", module + "/internal/store", "a captured gateway must not contain code that reads the key store"},
 	{"cmd/mafgw", module + "/internal/seal", "a captured gateway must not contain code that opens sealed keys"},
 	{"cmd/mafgw", module + "/internal/adminapi", "a captured gateway must not contain code that administers the MAF"},
+	{"cmd/maf", module + "/internal/kek", "the tool talks to mafd; it does not open its keyset"},
+	{"cmd/mafgw", module + "/internal/kek", "a captured gateway must not contain code that opens the keyset"},
 	{"cmd/mafgw", "modernc.org/sqlite", "the gateway has no database"},
 	{"internal/authority", "net/http", "the core knows no HTTP"},
 	{"internal/authority", "database/sql", "the core knows no SQL"},
