@@ -2,16 +2,18 @@ package docs
 
 import (
 	"bytes"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/onem2m-maf/maf/internal/cli"
+	"github.com/onem2m-maf/maf/internal/gateway"
 	"github.com/onem2m-maf/maf/internal/mafd"
 )
 
-// TestCommands: every command of maf and mafd that a document shows or names is
+// TestCommands: every command of maf, mafd and mafgw that a document shows or names is
 // there, with the flags that it is shown with.
 func TestCommands(t *testing.T) {
 	checked := 0
@@ -21,7 +23,9 @@ func TestCommands(t *testing.T) {
 			case "maf":
 				checkMaf(t, document, words[1:])
 			case "mafd":
-				checkMafd(t, document, words[1:])
+				checkServer(t, document, words, mafd.Main)
+			case "mafgw":
+				checkServer(t, document, words, gateway.Main)
 			default:
 				continue
 			}
@@ -33,11 +37,11 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-var quoted = regexp.MustCompile(`"(mafd? [^"]+)"`)
+var quoted = regexp.MustCompile(`"((?:maf|mafd|mafgw) [^"]+)"`)
 
 // commandLines returns what may be command lines in each document: lines of
 // examples, continued ones joined, and what is in backquotes or, in a comment of
-// docs/mafd.toml, in quotes.
+// a configuration, in quotes.
 func commandLines(t *testing.T) map[string][]string {
 	lines := make(map[string][]string)
 	for _, document := range documents(t) {
@@ -49,15 +53,16 @@ func commandLines(t *testing.T) map[string][]string {
 		}
 		lines[document] = slices.DeleteFunc(found, func(line string) bool { return strings.TrimSpace(line) == "" })
 	}
-	const config = "docs/mafd.toml"
-	for line := range strings.Lines(read(t, config)) {
-		line = strings.TrimPrefix(line, "#")
-		for _, m := range quoted.FindAllStringSubmatch(line, -1) {
-			lines[config] = append(lines[config], m[1])
-		}
-		if strings.HasPrefix(line, "     mafd ") {
-			line, _, _ = strings.Cut(line, "(")
-			lines[config] = append(lines[config], line)
+	for _, config := range []string{"docs/mafd.toml", "docs/mafgw.toml"} {
+		for line := range strings.Lines(read(t, config)) {
+			line = strings.TrimPrefix(line, "#")
+			for _, m := range quoted.FindAllStringSubmatch(line, -1) {
+				lines[config] = append(lines[config], m[1])
+			}
+			if strings.HasPrefix(line, "     maf") {
+				line, _, _ = strings.Cut(line, "(")
+				lines[config] = append(lines[config], line)
+			}
 		}
 	}
 	return lines
@@ -84,12 +89,12 @@ func checkMaf(t *testing.T, document string, words []string) {
 	checkFlags(t, document, "maf", words, out.String())
 }
 
-func checkMafd(t *testing.T, document string, words []string) {
+func checkServer(t *testing.T, document string, words []string, main func([]string, io.Writer, io.Writer) int) {
 	var out, help bytes.Buffer
-	if code := mafd.Main([]string{"-help"}, &out, &help); code != 0 {
-		t.Fatalf("mafd -help: %d", code)
+	if code := main([]string{"-help"}, &out, &help); code != 0 {
+		t.Fatalf("%s -help: %d", words[0], code)
 	}
-	checkFlags(t, document, "mafd", words, help.String())
+	checkFlags(t, document, words[0], words[1:], help.String())
 }
 
 func checkFlags(t *testing.T, document, program string, words []string, help string) {
