@@ -63,6 +63,7 @@ func (a *adder[Row, ID]) addAll(group []*addition[Row]) {
 			one.err = store.ErrExists // whoever has it, that one or one before
 		}
 	}
+	begin := time.Now()
 	err := a.db.with(ctx, func(conn *pgx.Conn) error {
 		args := a.values(first)
 		_, err := conn.Exec(ctx, a.insert, args...)
@@ -72,6 +73,7 @@ func (a *adder[Row, ID]) addAll(group []*addition[Row]) {
 		}
 		return err
 	})
+	a.db.told(len(group), time.Since(begin), err)
 	if err != nil {
 		err = fmt.Errorf("pgstore: the transaction failed: %w", err)
 		for _, one := range group {

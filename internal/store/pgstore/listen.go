@@ -12,11 +12,10 @@ import (
 // A listener waits for notifications on a connection of its own. It is also who
 // says that PostgreSQL can't be reached and that it can be again.
 type listener struct {
-	db      *DB
-	config  *pgxpool.Config
-	revoked func()
-	log     *slog.Logger
-	lost    bool // said so
+	db     *DB
+	config *pgxpool.Config
+	log    *slog.Logger
+	lost   bool // said so
 }
 
 // silence is how long a connection may be without a notification before it is
@@ -71,7 +70,10 @@ func (l *listener) listen(ctx context.Context, connected func()) error {
 		l.log.Info("the connection to PostgreSQL is back")
 	}
 	for {
-		l.revoked() // also at first: something may have been revoked before LISTEN
+		select { // also at first: something may have been revoked before LISTEN
+		case l.db.revoked <- struct{}{}:
+		default: // there is a token already
+		}
 		if err := wait(ctx, conn); err != nil {
 			return err
 		}

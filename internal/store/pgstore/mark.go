@@ -24,11 +24,16 @@ func (db *DB) KeysetMark(ctx context.Context) (box []byte, err error) {
 }
 
 // MarkKeyset stores a box by which nodes find out whether they have the same
-// keyset, and returns the one that counts: of several nodes that start at the same
-// time, the first one's.
-func (db *DB) MarkKeyset(ctx context.Context, box []byte) ([]byte, error) {
+// keyset, in the place of the one that is given, nil for none. When that is no
+// longer there it changes nothing. It returns the box that is there then: of several
+// nodes that start at the same time, the first one's.
+func (db *DB) MarkKeyset(ctx context.Context, old, box []byte) ([]byte, error) {
+	statement, args := "INSERT INTO maf.keyset VALUES (true, $1) ON CONFLICT DO NOTHING", []any{box}
+	if old != nil {
+		statement, args = "UPDATE maf.keyset SET mark = $1 WHERE mark = $2", []any{box, old}
+	}
 	err := db.transact(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, "INSERT INTO maf.keyset VALUES (true, $1) ON CONFLICT DO NOTHING", box)
+		_, err := tx.Exec(ctx, statement, args...)
 		return err
 	})
 	if err != nil {

@@ -72,9 +72,10 @@ type Options struct {
 	// when they come faster than that; 0 means DefaultCommitInterval, negative
 	// means none. A key that finds the store idle is committed at once.
 	CommitInterval time.Duration
-	// Revoked is called when there may be new revocations, by whatever node. It
+	// OnTransaction, when not nil, is told of each transaction that changes
+	// something: how many changes it had, how long it took, and how it ended. It
 	// must not block.
-	Revoked func()
+	OnTransaction func(changes int, took time.Duration, err error)
 	// Log is told when the connection is lost and when it is back.
 	Log *slog.Logger
 }
@@ -93,6 +94,8 @@ type DB struct {
 	keys    *adder[store.Key, [16]byte]
 	clients *adder[store.Client, string]
 	reader  *combine.Combiner[lookup]
+	told    func(changes int, took time.Duration, err error)
+	revoked chan struct{} // holds at most one token
 
 	stop      context.CancelFunc // ends the listener
 	listening sync.WaitGroup
@@ -112,10 +115,10 @@ func open(ctx context.Context, o Options, steps []migration) (*DB, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Revoked == nil {
-		o.Revoked = func() {}
+	if o.OnTransaction == nil {
+		o.OnTransaction = func(int, time.Duration, error) {}
 	}
-	db := &DB{}
+	db := &DB{told: o.OnTransaction, revoked: make(chan struct{}, 1)}
 	config, err := db.configure(o, steps)
 	if err != nil {
 		return nil, err
@@ -136,7 +139,7 @@ func open(ctx context.Context, o Options, steps []migration) (*DB, error) {
 	db.reader = combine.New(groupLimit, 0, db.lookUpAll)
 	listenContext, stop := context.WithCancel(context.Background())
 	db.stop = stop
-	l := &listener{db: db, config: config, revoked: o.Revoked, log: o.Log}
+	l := &listener{db: db, config: config, log: o.Log}
 	db.listening.Go(func() { l.run(listenContext) })
 	return db, nil
 }
@@ -146,6 +149,9 @@ func (db *DB) Clients() store.ClientStore { return clients{db} }
 
 // Keys returns the role that keeps Kcs.
 func (db *DB) Keys() store.KeyStore { return keys{db} }
+
+// Revoked has a token when there may be new revocations, by whatever node.
+func (db *DB) Revoked() <-chan struct{} { return db.revoked }
 
 // Close does what was begun, and closes the connections. Calls after it return
 // ErrClosed or another error.
@@ -172,7 +178,16 @@ func (db *DB) with(ctx context.Context, do func(*pgx.Conn) error) error {
 
 // transact does all of a transaction or nothing.
 func (db *DB) transact(ctx context.Context, do func(pgx.Tx) error) error {
-	return db.with(ctx, func(conn *pgx.Conn) error {
-		return pgx.BeginFunc(ctx, conn, do)
-	})
+	begin := time.Now()
+	err := db.with(ctx, func(conn *pgx.Conn) error { return pgx.BeginFunc(ctx, conn, do) })
+	if changedNothing(err) {
+		return err
+	}
+	db.told(1, time.Since(begin), err)
+	return err
+}
+
+// changedNothing tells the contract's answers from failures.
+func changedNothing(err error) bool {
+	return errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict)
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,6 +88,7 @@ func TestServer(t *testing.T) {
 		"Dropped":     testDropped,
 		"Notified":    testNotified,
 		"Mark":        testMark,
+		"Counts":      testCounts,
 		"Closed":      testClosed,
 		"CloseCommit": testCloseFinishesCommits,
 	} {
@@ -331,13 +333,11 @@ func testDropped(t *testing.T, s *pgtest.Server, o Options) {
 func testNotified(t *testing.T, _ *pgtest.Server, o Options) {
 	ctx := context.Background()
 	writer := openTest(t, o)
-	told := make(chan struct{}, 1000)
-	o.Revoked = func() { told <- struct{}{} }
 	reader := openTest(t, o)
 	await := func(what string) {
 		t.Helper()
 		select {
-		case <-told:
+		case <-reader.Revoked():
 		case <-time.After(time.Minute):
 			t.Fatalf("%s: nobody was told", what)
 		}
@@ -361,13 +361,50 @@ func testMark(t *testing.T, _ *pgtest.Server, o Options) {
 	if box, err := db.KeysetMark(ctx); err != nil || box != nil {
 		t.Errorf("at first: %q, %v", box, err)
 	}
-	for _, box := range []string{"first", "second"} {
-		if got, err := db.MarkKeyset(ctx, []byte(box)); err != nil || string(got) != "first" {
-			t.Errorf("%s: %q, %v", box, got, err)
+	for _, c := range []struct{ old, box, want string }{
+		{"", "first", "first"}, {"", "late", "first"}, {"first", "second", "second"}, {"first", "late", "second"},
+	} {
+		var old []byte
+		if c.old != "" {
+			old = []byte(c.old)
+		}
+		if got, err := db.MarkKeyset(ctx, old, []byte(c.box)); err != nil || string(got) != c.want {
+			t.Errorf("%+v: %q, %v", c, got, err)
 		}
 	}
-	if box, err := db.KeysetMark(ctx); err != nil || string(box) != "first" {
+	if box, err := db.KeysetMark(ctx); err != nil || string(box) != "second" {
 		t.Errorf("then: %q, %v", box, err)
+	}
+}
+
+// The store tells how much it holds, and of each of its writes.
+func testCounts(t *testing.T, _ *pgtest.Server, o Options) {
+	ctx := context.Background()
+	var told atomic.Int64
+	o.OnTransaction = func(changes int, took time.Duration, err error) {
+		if changes != 1 || took < 0 || err != nil {
+			t.Errorf("a transaction of %d changes in %v ended with %v", changes, took, err)
+		}
+		told.Add(1)
+	}
+	db := openTest(t, o)
+	for range 3 {
+		if err := db.Keys().Commit(ctx, testKey()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := testClient(1)
+	if err := errors.Join(db.Clients().Add(ctx, c), db.Clients().Update(ctx, c)); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Clients().Update(ctx, c); !errors.Is(err, store.ErrConflict) {
+		t.Error(err)
+	}
+	if clients, keys, err := db.Counts(ctx); clients != 1 || keys != 3 || err != nil {
+		t.Errorf("%d clients and %d keys, %v; want 1 and 3", clients, keys, err)
+	}
+	if told.Load() != 5 {
+		t.Errorf("told of %d transactions, want 5", told.Load())
 	}
 }
 
