@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/onem2m-maf/maf/internal/gateway/httpgw"
+	"github.com/onem2m-maf/maf/internal/gateway/policy"
 	"github.com/onem2m-maf/maf/internal/gateway/primitive"
 	"github.com/onem2m-maf/maf/onem2m"
 )
@@ -17,9 +18,10 @@ import (
 //	coap://192.0.2.7:5683/notify  →  coap://gateway:5684/n/TOKEN/coap/192.0.2.7:5683/notify
 //
 // The token says whose it is, authenticated, so that the gateway keeps no table; the rest
-// is there to give the device its own address back. All coap and coaps addresses in "poa",
-// "nu" and the notification URI of a request are replaced: nothing is ever sent to them, so a
-// device can't have the gateway or the CSE send datagrams to anybody else.
+// is there to give the device its own address back. All addresses that the CSE would send
+// to are replaced, and nothing is ever sent to what they were: so a device can't have the
+// gateway or the CSE send datagrams to anybody else. For the same reason other protocols'
+// addresses are refused.
 const (
 	addressPath = "n"
 	tagOctets   = 12
@@ -32,7 +34,7 @@ func (n *Notifications) token(owner onem2m.KmID) string {
 }
 
 func (n *Notifications) tag(owner string) []byte {
-	mac := hmac.New(sha256.New, n.key)
+	mac := hmac.New(sha256.New, n.key.Bytes())
 	mac.Write([]byte("notifications to "))
 	mac.Write([]byte(owner))
 	return mac.Sum(nil)[:tagOctets]
@@ -48,10 +50,18 @@ func (n *Notifications) owner(token string) (onem2m.KmID, bool) {
 	return id, err == nil
 }
 
-// outward replaces the addresses in a request of a device's.
+// outward replaces the addresses in a request of a device's. n may be nil: then there is
+// no way to a device, and addresses are refused.
 func (n *Notifications) outward(owner onem2m.KmID, r *httpgw.Request, content *primitive.Value) error {
-	token := n.token(owner)
-	replace := func(address string) (string, error) { return n.replace(token, address) }
+	replace := func(address string) (string, error) {
+		switch {
+		case isResource(address):
+			return address, nil // the CSE's own way to its registrees
+		case n == nil:
+			return "", errors.New("an address for notifications, which are not delivered here")
+		}
+		return n.replace(n.token(owner), address)
+	}
 	if uri := r.Params[httpgw.NotificationURI]; uri != "" {
 		// Several stand with '&' between them.
 		all := strings.Split(uri, "&")
@@ -66,12 +76,14 @@ func (n *Notifications) outward(owner onem2m.KmID, r *httpgw.Request, content *p
 		}
 		r.Params[httpgw.NotificationURI] = uri
 	}
-	for _, object := range content.Members() {
-		if err := mapAddresses(object, replace, false); err != nil {
-			return err
-		}
-	}
-	return nil
+	return policy.ReplaceContacts(content, replace)
+}
+
+// isResource reports whether an address is a resource identifier, behind which some clients
+// put the serialisation that they want.
+func isResource(address string) bool {
+	path, query, more := strings.Cut(address, "?")
+	return httpgw.CheckTo(path) == nil && (!more || query == "ct=json")
 }
 
 // replace returns what the CSE gets for an address that a device names.
@@ -82,17 +94,11 @@ func (n *Notifications) replace(token, address string) (string, error) {
 		}
 		return address, nil
 	}
-	scheme, rest, ok := strings.Cut(address, ":")
-	switch {
-	case !ok:
-		return address, nil // a resource
-	case !strings.EqualFold(scheme, "coap") && !strings.EqualFold(scheme, "coaps"):
-		if !n.config.Elsewhere {
-			return "", errors.New("an address of another protocol's")
-		}
-		return address, nil
+	scheme, rest, _ := strings.Cut(address, ":")
+	if !strings.EqualFold(scheme, "coap") && !strings.EqualFold(scheme, "coaps") {
+		return "", errors.New("an address of another protocol's")
 	}
-	rest, ok = strings.CutPrefix(rest, "//")
+	rest, ok := strings.CutPrefix(rest, "//")
 	authority, path, _ := strings.Cut(rest, "/")
 	if !ok || authority == "" || !isPlain(rest, false) || strings.ContainsAny(rest, "%?#&@\\\"") {
 		return "", errors.New("an address that is no plain coap URI")
@@ -107,17 +113,17 @@ func (n *Notifications) replace(token, address string) (string, error) {
 }
 
 // original is replace's inverse.
-func (n *Notifications) original(address string) (string, error) {
+func (n *Notifications) original(address string) string {
 	rest, ok := strings.CutPrefix(address, n.base)
 	if !ok {
-		return address, nil
+		return address
 	}
 	_, rest, _ = strings.Cut(rest, "/")
 	scheme, rest, ok := strings.Cut(rest, "/")
 	if !ok {
-		return address, nil
+		return address
 	}
-	return scheme + "://" + rest, nil
+	return scheme + "://" + rest
 }
 
 // inward gives the addresses in an answer of the CSE's back.
@@ -129,58 +135,24 @@ func (n *Notifications) inward(r *httpgw.Response) {
 	if err != nil {
 		return
 	}
-	if mapAddresses(content, n.original, true) == nil {
-		r.Content = content.Append(nil)
-	}
+	r.Content = n.restore(content).Append(nil)
 }
 
-// mapAddresses replaces the texts of the members "poa" and "nu" of an object: itself only,
-// or in depth, as in an answer with child resources.
-func mapAddresses(v *primitive.Value, f func(string) (string, error), deep bool) error {
-	for name, member := range v.Members() {
-		if name != "poa" && name != "nu" {
-			if deep {
-				if err := mapAddresses(member, f, deep); err != nil {
-					return err
-				}
-			}
-			continue
-		}
-		replaced, err := mapTexts(member, f)
-		if err != nil {
-			return err
-		}
-		v.Set(name, replaced)
-	}
-	if deep {
-		for _, element := range v.Elems() {
-			if err := mapAddresses(element, f, deep); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// mapTexts replaces a text, or the texts of a list.
-func mapTexts(v *primitive.Value, f func(string) (string, error)) (*primitive.Value, error) {
+// restore returns v with the originals of all addresses in it, wherever they stand: an
+// answer may hold resources in resources.
+func (n *Notifications) restore(v *primitive.Value) *primitive.Value {
 	if text, ok := v.Str(); ok {
-		text, err := f(text)
-		return primitive.String(text), err
+		return primitive.String(n.original(text))
 	}
-	if v.Kind() != primitive.KindArray {
-		return v, nil
+	for name, member := range v.Members() {
+		v.Set(name, n.restore(member))
 	}
-	elems := make([]*primitive.Value, 0, v.Len())
-	for _, element := range v.Elems() {
-		if element.Kind() == primitive.KindArray {
-			return nil, errors.New("a list of addresses in a list")
-		}
-		replaced, err := mapTexts(element, f)
-		if err != nil {
-			return nil, err
-		}
-		elems = append(elems, replaced)
+	elems := v.Elems()
+	if len(elems) == 0 {
+		return v
 	}
-	return primitive.Array(elems...), nil
+	for i := range elems {
+		elems[i] = n.restore(elems[i])
+	}
+	return primitive.Array(elems...)
 }

@@ -140,13 +140,16 @@ func (a *association) request(ctx context.Context, m *coap.Message, d Dialect) *
 	if verdict.Learns {
 		dropResultContent(r)
 	}
-	if n := a.server.config.Notifications; n != nil {
-		if err := n.outward(a.conn.Association().KmID, r, content); err != nil {
-			return x.refuse(malformed(err.Error()))
-		}
+	if err := a.server.config.Notifications.outward(a.conn.Association().KmID, r, content); err != nil {
+		return x.refuse(malformed(err.Error()))
 	}
 	if content != nil {
 		r.Content = content.Append(nil)
+	}
+	if id := a.conn.Association().KmID; a.server.enter(id) {
+		defer a.server.leave(id)
+	} else {
+		return x.refuse(&refusal{status: unreachable, code: coap.ServiceUnavailable, reason: "too many requests at once", tell: true})
 	}
 	r.ID = a.server.config.Backend.RequestID(a.name, r.From, x.id)
 	return x.ask(ctx, question, verdict)

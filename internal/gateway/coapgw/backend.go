@@ -44,6 +44,10 @@ type BackendConfig struct {
 	// 7252 section 4.7 has 1 for a peer of which nothing is known (NSTART); a CSE on the
 	// gateway's own network bears more (16).
 	MaxOutstanding int
+	// MaxPolls is the same for requests that may wait for longer than Timeout (1024). The
+	// CSE holds their answers back; if they took the places of others, a few devices that
+	// poll would keep everybody waiting.
+	MaxPolls int
 	// NoObserve has the gateway answer as a server does that can't be observed.
 	NoObserve bool
 	// Timeout is how long the CSE may take to answer (30 s). A request that says when it
@@ -58,8 +62,9 @@ type BackendConfig struct {
 type Backend struct {
 	config   BackendConfig
 	transfer coap.Transfer
-	key      []byte
+	key      saef.Secret
 	places   chan struct{} // one for each request under way
+	polls    chan struct{} // the same, for those that may wait for long
 	sockets  sockets
 }
 
@@ -74,27 +79,35 @@ func NewBackend(c BackendConfig) (*Backend, error) {
 	c.MaxRequest = cmp.Or(c.MaxRequest, 48<<10)
 	c.MaxResponse = cmp.Or(c.MaxResponse, 256<<10)
 	c.MaxOutstanding = cmp.Or(c.MaxOutstanding, 16)
+	c.MaxPolls = cmp.Or(c.MaxPolls, 1024)
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
 	c.MaxTimeout = cmp.Or(c.MaxTimeout, time.Hour)
 	szx, err := blockExponent(c.BlockSize)
 	switch {
 	case err != nil:
 		return nil, err
-	case c.MaxType < 0 || c.MaxType > 0xffff || c.MaxOutstanding < 0 || c.MaxRequest < 0 || c.MaxResponse < 0:
+	case c.MaxType < 0 || c.MaxType > 0xffff || c.MaxOutstanding < 0 || c.MaxPolls < 0 || c.MaxRequest < 0 || c.MaxResponse < 0:
 		return nil, errors.New("a limit that is none")
 	}
 	b := &Backend{
 		config:   c,
 		transfer: coap.Transfer{SZX: szx, Max: c.MaxResponse},
-		key:      c.Key.Bytes(),
+		key:      keyOrRandom(c.Key),
 		places:   make(chan struct{}, c.MaxOutstanding),
+		polls:    make(chan struct{}, c.MaxPolls),
 		sockets:  sockets{address: c.Address, ids: socketIDs},
 	}
-	if len(b.key) == 0 {
-		b.key = make([]byte, 32)
-		rand.Read(b.key)
-	}
 	return b, nil
+}
+
+// keyOrRandom returns the key, or a random one when there is none.
+func keyOrRandom(key saef.Secret) saef.Secret {
+	if !key.IsZero() {
+		return key
+	}
+	random := make([]byte, 32)
+	rand.Read(random)
+	return saef.NewSecret(random)
 }
 
 // Close ends all that is under way.
@@ -105,7 +118,7 @@ func (b *Backend) Close() { b.sockets.close() }
 // so another peer's, or another originator's, must never give the same one. The same
 // peer's does, so that its repetitions are still known as such.
 func (b *Backend) RequestID(peer, from, id string) string {
-	mac := hmac.New(sha256.New, b.key)
+	mac := hmac.New(sha256.New, b.key.Bytes())
 	for _, part := range [...]string{"request identifier", peer, from, id} {
 		mac.Write([]byte(part))
 		mac.Write([]byte{0}) // in none of them
@@ -121,9 +134,10 @@ func (b *Backend) Do(ctx context.Context, r *httpgw.Request) (*httpgw.Response, 
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.patience(r))
+	patience := b.patience(r)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	release, err := b.enter(ctx)
+	release, err := b.enter(ctx, patience)
 	if err != nil {
 		return nil, err
 	}
@@ -151,9 +165,10 @@ func (b *Backend) Observe(ctx context.Context, r *httpgw.Request, notify func(*h
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.patience(r))
+	patience := b.patience(r)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	release, err := b.enter(ctx)
+	release, err := b.enter(ctx, patience)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -204,10 +219,14 @@ func (b *Backend) cancel(o *coap.Observation, request *coap.Message) {
 }
 
 // enter waits until the CSE can take one more request.
-func (b *Backend) enter(ctx context.Context) (release func(), err error) {
+func (b *Backend) enter(ctx context.Context, patience time.Duration) (release func(), err error) {
+	places := b.places
+	if patience > b.config.Timeout {
+		places = b.polls
+	}
 	select {
-	case b.places <- struct{}{}:
-		return func() { <-b.places }, nil
+	case places <- struct{}{}:
+		return func() { <-places }, nil
 	case <-ctx.Done():
 		return nil, &httpgw.BackendError{Status: unreachable, Err: fmt.Errorf("waiting for the CSE: %w", ctx.Err()), NotSent: true}
 	}

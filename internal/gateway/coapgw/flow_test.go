@@ -370,6 +370,46 @@ func TestOneAtATime(t *testing.T) {
 	}
 }
 
+// Devices that poll keep nobody waiting, and one that asks a lot keeps nobody else.
+func TestPollsHaveTheirOwnPlaces(t *testing.T) {
+	release := make(chan bool)
+	var polling atomic.Int32
+	backend := newCSE(t, func(m *coap.Message) *coap.Message {
+		if path := m.Options.Strings(coap.URIPath); path[len(path)-1] == "pcu" {
+			polling.Add(1)
+			<-release
+		}
+		return reply(m, coap.Content, 2000, "")
+	})
+	g := newRig(t, backend.addr, func(c *Config, b *BackendConfig) { b.MaxOutstanding, c.Limits.Requests = 1, 3 })
+	end := g.site.AE("meter7", "//sp.example.com/in-cse/Cmeter7")
+	one, two := g.dial(end, nil), g.dial(end, nil)
+	done := make(chan int)
+	poll := func(d *device) { done <- d.status(d.do(d.request(coap.GET, "in-cse/ch/pcu", "Cmeter7", ""))) }
+	for range 2 {
+		go poll(one)
+	}
+	eventually(t, "two polls at the CSE", func() bool { return polling.Load() == 2 })
+	if status := two.status(two.do(two.request(coap.GET, "in-cse", "Cmeter7", ""))); status != 2000 {
+		t.Errorf("beside polls: status %d", status)
+	}
+	go poll(one)
+	eventually(t, "three polls at the CSE", func() bool { return polling.Load() == 3 })
+	if answer := two.do(two.request(coap.GET, "in-cse", "Cmeter7", "")); answer.Code != coap.ServiceUnavailable {
+		t.Errorf("one request too many of one key: %v", answer.Code)
+	}
+	other := g.dial(g.site.AE("meter8", "//sp.example.com/in-cse/Cmeter8"), nil)
+	if status := other.status(other.do(other.request(coap.GET, "in-cse", "Cmeter8", ""))); status != 2000 {
+		t.Errorf("another's: status %d", status)
+	}
+	close(release)
+	for range 3 {
+		if status := <-done; status != 2000 {
+			t.Errorf("poll: status %d", status)
+		}
+	}
+}
+
 // No socket uses a message ID twice.
 func TestSocketsAreReplaced(t *testing.T) {
 	backend := newCSE(t, nil)

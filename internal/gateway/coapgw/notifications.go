@@ -30,10 +30,6 @@ type NotificationsConfig struct {
 	CSE onem2m.CSEID
 	// Dialect is the CSE's.
 	Dialect Dialect
-	// Elsewhere has the CSE get addresses of other protocols than CoAP as devices write
-	// them. Without it they are refused: a device would be able to have the CSE call
-	// anybody on its network.
-	Elsewhere bool
 	// MaxContent bounds the content of a request (64 kB).
 	MaxContent int
 	// Key makes the tokens in addresses. Gateways that share it deliver each other's.
@@ -50,7 +46,7 @@ const maxCallers = 256
 type Notifications struct {
 	config NotificationsConfig
 	base   string // what all of the gateway's addresses begin with
-	key    []byte
+	key    saef.Secret
 
 	mu      sync.Mutex
 	servers []*Server                  // where devices may be; guarded by mu
@@ -83,12 +79,8 @@ func NewNotifications(c NotificationsConfig) (*Notifications, error) {
 	if len(c.From) == 0 {
 		c.From = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	}
-	n := &Notifications{config: c, base: "coap://" + c.Address + "/" + addressPath + "/", key: c.Key.Bytes(),
+	n := &Notifications{config: c, base: "coap://" + c.Address + "/" + addressPath + "/", key: keyOrRandom(c.Key),
 		callers: make(map[netip.AddrPort]*caller)}
-	if len(n.key) == 0 {
-		n.key = make([]byte, 32)
-		rand.Read(n.key)
-	}
 	return n, nil
 }
 

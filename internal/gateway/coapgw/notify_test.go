@@ -95,9 +95,9 @@ func TestNotifications(t *testing.T) {
 		return answer
 	})
 
-	own := []string{"coap://192.0.2.7:5683/notify", "coaps://meter7.local", "http://192.0.2.7/n", "/in-cse/other"}
+	own := []string{"coap://192.0.2.7:5683/notify", "coaps://meter7.local", "/in-cse/other", "//sp.example.com/mn-cse/x?ct=json"}
 	answer := d.do(d.request(coap.POST, "~/in-cse", "Cmeter7",
-		`{"m2m:cnt":{"nu":["`+strings.Join(own, `","`)+`"],"poa":"coap://a/b"}}`, 267, 3, 263, "coap://192.0.2.7/r&/in-cse/x"))
+		`{"m2m:cnt":{"nu":["`+strings.Join(own, `","`)+`"],"poa":"coap://a/b","su":"coap://a/c"}}`, 267, 3, 263, "coap://192.0.2.7/r&/in-cse/x"))
 	if d.status(answer) != 2001 {
 		t.Fatalf("%q", answer.Payload)
 	}
@@ -106,7 +106,7 @@ func TestNotifications(t *testing.T) {
 	}
 	got := backend.last(t)
 	kept := texts(t, got.Payload, "m2m:cnt", "nu")
-	if len(kept) != 4 || kept[2] != own[2] || kept[3] != own[3] || !strings.HasSuffix(kept[0], "/coap/192.0.2.7:5683/notify") || !strings.HasSuffix(kept[1], "/coaps/meter7.local") {
+	if len(kept) != 4 || !slices.Equal(kept[2:], own[2:]) || strings.Contains(string(got.Payload), `"coap://a/`) || !strings.HasSuffix(kept[0], "/coap/192.0.2.7:5683/notify") || !strings.HasSuffix(kept[1], "/coaps/meter7.local") {
 		t.Fatalf("the CSE got %q", kept)
 	}
 	if uri, _ := Release3.text(got.Options, responseURI); !strings.HasPrefix(uri, "coap://"+g.notifyAt) || !strings.HasSuffix(uri, "/coap/192.0.2.7/r&/in-cse/x") {
@@ -177,7 +177,7 @@ func TestNotifications(t *testing.T) {
 // A device can name its own address of the gateway's, which it may have read, and nobody else's.
 func TestAddressOfAnother(t *testing.T) {
 	backend := newCSE(t, nil)
-	g := newRig(t, backend.addr, func(c *Config, _ *BackendConfig) { c.Notifications.config.Elsewhere = false })
+	g := newRig(t, backend.addr, nil)
 	d := g.ae()
 	for owner, status := range map[string]int{"meter7": 2000, "meter8": 4000} {
 		address := g.notifications.base + g.notifications.token(onem2m.KmID{Relative: owner, FQDN: gwtest.FQDN}) + "/coap/a"
@@ -190,6 +190,26 @@ func TestAddressOfAnother(t *testing.T) {
 		answer := d.do(d.request(coap.PUT, "in-cse/s", "Cmeter7", `{"m2m:sub":{"nu":"`+address+`"}}`))
 		if d.status(answer) != 4000 {
 			t.Errorf("%q: status %d", address, d.status(answer))
+		}
+	}
+}
+
+// Where notifications are not delivered, a device can give no address.
+func TestNoNotifications(t *testing.T) {
+	backend := newCSE(t, nil)
+	g := newRig(t, backend.addr, func(c *Config, _ *BackendConfig) { c.Notifications = nil })
+	d := g.ae()
+	for address, status := range map[string]int{
+		"coap://192.0.2.1/": 4000, "http://127.0.0.1:8080/": 4000, "mqtt://127.0.0.1/": 4000, "Cmeter7": 2000, "/in-cse/Cmeter7": 2000,
+	} {
+		for _, m := range []*coap.Message{
+			d.request(coap.PUT, "in-cse/s", "Cmeter7", `{"m2m:sub":{"nu":["`+address+`"]}}`),
+			d.request(coap.PUT, "in-cse/s", "Cmeter7", `{"m2m:sub":{"su":"`+address+`"}}`),
+			d.request(coap.GET, "in-cse/s", "Cmeter7", "", 263, address),
+		} {
+			if answer := d.do(m); d.status(answer) != status {
+				t.Errorf("%s: status %d", address, d.status(answer))
+			}
 		}
 	}
 }

@@ -192,7 +192,7 @@ func newRig(t testing.TB, cse string, change func(*Config, *BackendConfig)) *rig
 		t.Fatal(err)
 	}
 	g.notifyAt = conn.LocalAddr().String()
-	if g.notifications, err = NewNotifications(NotificationsConfig{Address: g.notifyAt, CSE: gwtest.CSE, Elsewhere: true}); err != nil {
+	if g.notifications, err = NewNotifications(NotificationsConfig{Address: g.notifyAt, CSE: gwtest.CSE}); err != nil {
 		t.Fatal(err)
 	}
 	config := Config{Rules: rules, Notifications: g.notifications, Recorder: &g.log, Log: gwtest.Logger(t)}

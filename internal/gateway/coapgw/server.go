@@ -50,7 +50,9 @@ type Limits struct {
 	MaxAnswer int
 	// BlockSize is the size of blocks in octets, a power of two from 16 to 1024 (1024).
 	BlockSize int
-	// Requests is how many requests of one association are worked on at once (8).
+	// Requests is how many requests of one master key are worked on at once, on all its
+	// associations (8): fewer than the CSE takes, so that no device keeps all others
+	// waiting.
 	Requests int
 	// Observations is how many resources one association may observe (16); further ones
 	// are retrieved only.
@@ -75,6 +77,7 @@ type Server struct {
 	draining  bool                           // guarded by mu
 	listeners map[*saef.Listener]struct{}    // guarded by mu
 	peers     map[onem2m.KmID][]*association // oldest first; guarded by mu
+	asking    map[onem2m.KmID]int            // requests under way, never 0; guarded by mu
 	all       sync.WaitGroup                 // of associations; Add is guarded by mu
 }
 
@@ -107,6 +110,7 @@ func New(c Config) (*Server, error) {
 		szx:       szx,
 		listeners: make(map[*saef.Listener]struct{}),
 		peers:     make(map[onem2m.KmID][]*association),
+		asking:    make(map[onem2m.KmID]int),
 	}
 	if c.Notifications != nil {
 		c.Notifications.serve(s)
@@ -177,6 +181,26 @@ func (s *Server) remove(a *association) {
 		delete(s.peers, id)
 	} else {
 		s.peers[id] = list
+	}
+}
+
+// enter counts a request of a master key's, or reports that it has enough under way.
+func (s *Server) enter(id onem2m.KmID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asking[id] >= s.config.Limits.Requests {
+		return false
+	}
+	s.asking[id]++
+	return true
+}
+
+// leave is the end of a request that was counted.
+func (s *Server) leave(id onem2m.KmID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asking[id]--; s.asking[id] == 0 {
+		delete(s.asking, id)
 	}
 }
 
