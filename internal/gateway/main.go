@@ -115,6 +115,7 @@ func run(config Config, stderr io.Writer) error {
 	log := newLog(config.Log, stderr)
 	// Who reads the log may go away; the gateway stays.
 	signal.Ignore(syscall.SIGPIPE)
+	signal.Ignore(syscall.SIGHUP) // until there is something to reload
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(stop)

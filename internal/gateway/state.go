@@ -63,8 +63,10 @@ func openState(path string) (_ *stateDir, err error) {
 	if s.key, err = readKey(filepath.Join(path, keyName)); err != nil {
 		return nil, err
 	}
-	s.claims, err = policy.OpenFile(filepath.Join(path, claimsName))
-	return s, err
+	if s.claims, err = policy.OpenFile(filepath.Join(path, claimsName)); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // readKey reads the key, or makes it.

@@ -69,7 +69,8 @@ func OpenFile(path string) (*File, error) {
 func (m *File) Close() error { return m.f.Close() }
 
 // Load implements Memory. A last write that the machine's end cut short is
-// undone: nobody was told that it succeeded.
+// undone: nobody was told that it succeeded. Any other damage is an error: what
+// follows it would be lost, and free for others.
 func (m *File) Load() ([]Claim, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -81,22 +82,19 @@ func (m *File) Load() ([]Claim, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: not a file of learned AE-IDs", m.path)
 	}
-	var claims []Claim
-	for len(rest) > 0 {
-		line, after, whole := bytes.Cut(rest, []byte("\n"))
-		claim, err := parseClaim(string(line))
-		if !whole || err != nil {
-			break
-		}
-		claims, rest = append(claims, claim), after
-	}
+	claims, rest := readClaims(rest)
 	good := int64(len(text) - len(rest))
-	if len(rest) > maxBatch {
-		// No write is that long: this is damage, and what follows it would be lost.
-		return nil, fmt.Errorf("%s: damaged at octet %d", m.path, good)
-	}
 	if m.writing { // what is being written stands there, in part or whole
 		return claims, nil
+	}
+	if !isCutShort(rest) {
+		return nil, fmt.Errorf("%s: damaged at octet %d: a line there is not as it was written; correct it, or remove it with what follows that is not needed", m.path, good)
+	}
+	if last, err := parseClaim(string(rest)); err == nil { // an editor's work, or a cut before the line's end
+		if _, err := m.f.WriteAt([]byte("\n"), int64(len(text))); err != nil {
+			return nil, err
+		}
+		claims, good, rest = append(claims, last), int64(len(text))+1, nil
 	}
 	if len(rest) > 0 {
 		if err := m.cut(good); err != nil {
@@ -105,6 +103,25 @@ func (m *File) Load() ([]Claim, error) {
 	}
 	m.size = good
 	return claims, nil
+}
+
+// readClaims reads whole lines until one is none.
+func readClaims(text []byte) (claims []Claim, rest []byte) {
+	for {
+		line, after, whole := bytes.Cut(text, []byte("\n"))
+		claim, err := parseClaim(string(line))
+		if !whole || err != nil {
+			return claims, text
+		}
+		claims, text = append(claims, claim), after
+	}
+}
+
+// isCutShort reports whether what is no claim at the file's end can be what is
+// left of one write: the beginning of a line, or what has zeros where the disk did
+// not get to.
+func isCutShort(rest []byte) bool {
+	return len(rest) <= maxBatch && (bytes.IndexByte(rest, '\n') < 0 || bytes.IndexByte(rest, 0) >= 0)
 }
 
 // cut makes the file size octets long.

@@ -79,9 +79,9 @@ func TestFileCutShort(t *testing.T) {
 			continue // each takes a few fsyncs
 		}
 		for name, tail := range map[string]string{
-			"cut":     batch[:cut],
-			"zeros":   batch[:cut] + strings.Repeat("\x00", len(batch)-cut),
-			"changed": batch[:cut] + strings.Repeat("!", min(1, len(batch)-cut)) + batch[min(cut+1, len(batch)):],
+			"cut":          batch[:cut],
+			"zeros":        batch[:cut] + strings.Repeat("\x00", len(batch)-cut),
+			"partly zeros": batch[:cut] + strings.Repeat("\x00", min(1, len(batch)-cut)) + batch[min(cut+1, len(batch)):],
 		} {
 			if err := os.WriteFile(path, append(bytes.Clone(before), tail...), 0o600); err != nil {
 				t.Fatal(err)
@@ -91,6 +91,9 @@ func TestFileCutShort(t *testing.T) {
 				t.Fatal(err)
 			}
 			whole := strings.Count(batch[:cut], "\n")
+			if name == "cut" && (cut == len(first)-1 || cut == len(batch)-1) {
+				whole++ // all but the line's end is there
+			}
 			want := []Claim{aClaim(0), aClaim(1), aClaim(2)}[:1+whole]
 			if got := load(t, openFile(t, path)); !slices.Equal(got, append(want, aClaim(3))) {
 				t.Fatalf("%s at %d: got %v", name, cut, got)
@@ -109,6 +112,9 @@ func TestFileDamaged(t *testing.T) {
 	}
 	for name, content := range map[string]string{
 		"early line": strings.Replace(text.String(), "Cm3 ", "Cm4 ", 1),
+		"late line":  fileHeader + formatClaim(aClaim(0)) + strings.Replace(formatClaim(aClaim(1)), "Cm1", "CM1", 1) + formatClaim(aClaim(2)),
+		"empty line": fileHeader + formatClaim(aClaim(0)) + "\n" + formatClaim(aClaim(2)),
+		"CRLF":       fileHeader + strings.ReplaceAll(formatClaim(aClaim(0))+formatClaim(aClaim(1)), "\n", "\r\n"),
 		"header":     strings.Replace(text.String(), "1", "2", 1),
 		"empty":      "",
 	} {
