@@ -92,6 +92,9 @@ type Config struct {
 	Clients store.ClientStore
 	Keys    store.KeyStore
 	Sealer  Sealer
+	// Revoked, when not nil, has a token when another MAF on the same store may have
+	// revoked something; without it that is seen a little later.
+	Revoked <-chan struct{}
 
 	Now  func() time.Time // nil: time.Now
 	Rand io.Reader        // nil: crypto/rand
@@ -123,7 +126,7 @@ func New(ctx context.Context, c Config) (*Authority, error) {
 		sealer:  c.Sealer,
 		now:     c.Now,
 		rand:    c.Rand,
-		feed:    newFeed(c.Keys),
+		feed:    newFeed(c.Keys, c.Revoked),
 	}
 	for _, name := range c.FQDNs {
 		if _, err := onem2m.ParseFQDN(name.String()); err != nil {

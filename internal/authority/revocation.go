@@ -82,14 +82,15 @@ func (a *Authority) Revocations(ctx context.Context, idB onem2m.CSEID, after int
 	}
 }
 
-// pollEvery is how soon another MAF's revocations are seen here.
+// pollEvery is how soon another MAF's revocations are seen here, when nobody tells.
 const pollEvery = 250 * time.Millisecond
 
 // feed wakes those who wait for revocations. While there are any, and only then,
 // one goroutine looks at the store for all of them.
 type feed struct {
 	keys store.KeyStore
-	now  chan struct{} // holds a token when the store should be looked at now
+	now  chan struct{}   // holds a token when the store should be looked at now
+	told <-chan struct{} // see Config.Revoked
 
 	mu      sync.Mutex
 	waiting int           // guarded by mu
@@ -98,8 +99,8 @@ type feed struct {
 	more    chan struct{} // closed and replaced when last grows; guarded by mu
 }
 
-func newFeed(keys store.KeyStore) *feed {
-	return &feed{keys: keys, now: make(chan struct{}, 1), more: make(chan struct{})}
+func newFeed(keys store.KeyStore, told <-chan struct{}) *feed {
+	return &feed{keys: keys, now: make(chan struct{}, 1), told: told, more: make(chan struct{})}
 }
 
 // nudge says that something may have been revoked here.
@@ -162,6 +163,7 @@ func (f *feed) poll() {
 		select {
 		case <-tick.C:
 		case <-f.now:
+		case <-f.told:
 		}
 	}
 }
