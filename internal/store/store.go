@@ -105,6 +105,12 @@ type ClientStore interface {
 	// ErrNotFound: there is no such KmID. ErrConflict: it has another UID.
 	// The client's keys stay, see KeyStore.RemoveByClient.
 	Remove(ctx context.Context, id onem2m.KmID, uid UID) error
+
+	// Boxes counts the clients by the first octets of their boxes, as many as
+	// prefix says. Clients that come, go or change meanwhile may or may not be
+	// counted. It holds nobody up, and may take time in proportion to the number
+	// of all clients.
+	Boxes(ctx context.Context, prefix int) ([]BoxCount, error)
 }
 
 // Key is one Kc and what was decided about it when it was issued. It never
@@ -160,6 +166,9 @@ type KeyStore interface {
 	// other calls come in between, and it may take time in proportion to the
 	// number of all keys. When it fails, some are removed.
 	RemoveByClient(ctx context.Context, id onem2m.KmID, uid UID) (removed int, err error)
+
+	// Boxes is ClientStore.Boxes for the keys that expire after the given time.
+	Boxes(ctx context.Context, after time.Time, prefix int) ([]BoxCount, error)
 
 	// Revoke removes the key, and logs a Revocation for its IdB in the same step.
 	// ErrNotFound: there is no such key.

@@ -40,6 +40,7 @@ func Run(t *testing.T, create func(t *testing.T) (open func() (Store, error))) {
 		"KeyPurge":          testKeyPurge,
 		"KeyPurgeUnderLoad": testKeyPurgeUnderLoad,
 		"KeyRemoveByClient": testKeyRemoveByClient,
+		"Boxes":             testBoxes,
 		"EndedContext":      testEndedContext,
 
 		"RevocationOfClient": testRevocationOfClient,
