@@ -56,9 +56,7 @@ var keyless = map[string]string{
 
 	// Keys of devices don't come into the gateway but by saef.
 	"internal/gateway":             "names files; TestPrograms looks at what it prints",
-	"internal/gateway/coapgw":      "has a key for addresses of its own; TestPrograms looks at what is printed",
 	"internal/gateway/httpgw":      "has a key for addresses of its own; TestPrograms looks at what is printed",
-	"internal/gateway/mqttgw":      "TestPrograms looks at what it prints",
 	"internal/gateway/access":      "who asked what",
 	"internal/gateway/coap":        "messages",
 	"internal/gateway/http1":       "messages",
@@ -234,6 +232,7 @@ func specimens(t *testing.T, secrets *finder) map[string]specimen {
 	}
 	addCore(t, secrets, table, dir, key)
 	addRunning(t, secrets, table, dir, key)
+	addGateway(t, table, key)
 	return table
 }
 
