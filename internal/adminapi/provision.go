@@ -84,18 +84,23 @@ type RowError struct {
 // as it comes along. Rows are asked for as fast as mafd takes them, and Km of each
 // is wiped once it is sent. Rows that report told of are on stable storage, also
 // when Import fails; those after them may be or not. So an import that was broken
-// off is done again from the start: what is there counts as Same.
+// off is done again from the start: what is there counts as Same. When ctx ends, a
+// row may still be asked for after Import has returned.
 func (a *Admin) Import(ctx context.Context, o ImportOptions, rows iter.Seq[ImportRow], report func(ImportReport) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	body, feed := io.Pipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		feed.CloseWithError(send(feed, rows))
 	}()
-	// The rows are the caller's: none is asked for after Import has returned.
-	defer func() { <-done }()
+	// The rows are the caller's, who may take them back now; but one from a terminal
+	// may be long in coming.
+	defer func() {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}()
 	defer body.Close()
 
 	return a.stream(ctx, "POST", "/v1/clients:import?"+o.query(), body, func(answer io.Reader) error {

@@ -14,6 +14,7 @@ import (
 func (a *app) clientCommand() *cobra.Command {
 	cmd := group("client", "Devices and their master keys",
 		a.clientAdd(), a.clientList(), a.clientShow(), a.clientRemove(),
+		a.clientImport(), a.clientExport(), a.clientGenerate(),
 		a.clientSwitch("enable", false, "Let devices in again"),
 		a.clientSwitch("disable", true, "Keep devices out, and their keys from being released, until enabled"))
 	a.socketFlag(cmd)
@@ -103,44 +104,6 @@ func (a *app) addClient(cmd *cobra.Command, c adminapi.NewClient, kmOut string) 
 		fields = append(fields, field{"Km", text})
 	}
 	return a.out.result(made, fields...)
-}
-
-func (a *app) clientList() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the devices, in order of KmID",
-		Args:  arguments(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			admin, err := a.admin()
-			if err != nil {
-				return err
-			}
-			rows := newTable(a.out.stdout, "KMID", "ENTITY B", "IDENTITY", "LIFETIME", "STATE")
-			n := 0
-			for c, err := range admin.All(cmd.Context(), adminapi.Filter{}, onem2m.KmID{}) {
-				if err != nil {
-					return err
-				}
-				n++
-				if a.out.json {
-					err = a.out.result(c)
-				} else {
-					err = rows.row(c.KmID.String(), c.EntityB.String(), identity(c), c.Lifetime.String(), state(c))
-				}
-				if err != nil {
-					return err
-				}
-			}
-			if n == 0 {
-				a.out.note(`No clients yet. Add one with "maf client add".`)
-			}
-			if n == 0 || a.out.json {
-				return nil
-			}
-			return rows.flush()
-		},
-	}
-	return cmd
 }
 
 func (a *app) clientShow() *cobra.Command {

@@ -105,6 +105,11 @@ func newKeyFile(path string) (*keyFile, error) {
 // write fills the file and closes it.
 func (k *keyFile) write(text string) error {
 	_, err := io.WriteString(k.f, text)
+	return k.close(err)
+}
+
+// close ends the writing, which ended with err, and makes it durable.
+func (k *keyFile) close(err error) error {
 	if err == nil {
 		err = k.f.Sync()
 	}

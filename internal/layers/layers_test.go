@@ -18,7 +18,7 @@ var levels = []string{
 	3: "internal/authority",
 	4: "internal/store/storetest internal/store/sqlstore internal/store/pgtest internal/store/pgstore internal/pki " +
 		"internal/keyapi internal/keyapi/keyclient internal/keyapi/keyserver " +
-		"internal/adminapi internal/adminapi/adminserver saef " +
+		"internal/adminapi internal/adminapi/adminserver internal/provision saef " +
 		"internal/gateway/access internal/gateway/http1 internal/gateway/primitive internal/gateway/policy internal/gateway/matrix internal/gateway/gwtest internal/gateway/backendtest internal/gateway/mqtt internal/gateway/coap",
 	5: "internal/demo internal/mafd internal/cli internal/gateway/httpgw internal/gateway/mqttgw internal/gateway/coapgw internal/gateway",
 	6: "cmd/mafd cmd/maf cmd/mafgw docs/examples/echocse",
