@@ -181,7 +181,7 @@ func (c *Config) settings() map[string]configfile.Setter {
 		"key":            configfile.Path(&c.Key),
 		"ca":             configfile.Path(&c.CA),
 		"allow":          allowances(&c.Allowed),
-		"reserved":       configfile.List(&c.Reserved, anything),
+		"reserved":       configfile.List(&c.Reserved, originator),
 		"registrees":     configfile.List(&c.Registrees, onem2m.ParseCSEID),
 		"shutdown_grace": configfile.Duration(&c.ShutdownGrace, 0, 10*time.Minute),
 
@@ -235,7 +235,7 @@ func (h *HTTPConfig) settings(all map[string]configfile.Setter) {
 func (k *CoAPConfig) settings(all map[string]configfile.Setter) {
 	all["coap.listen"] = configfile.Addresses(&k.Listen)
 	all["coap.backend"] = configfile.Text(hostPort(&k.Backend))
-	all["coap.dialect"] = configfile.Text(func(s, _ string) error { return k.Dialect.UnmarshalText([]byte(s)) })
+	all["coap.dialect"] = configfile.Text(dialect(&k.Dialect))
 	all["coap.release"] = configfile.Text(func(s, _ string) error { k.Release = s; return nil })
 	all["coap.max_type"] = configfile.Int(&k.MaxType, 0, 65_535)
 	all["coap.block_size"] = configfile.Int(&k.BlockSize, 16, 1024)
@@ -260,7 +260,7 @@ func (m *MQTTConfig) settings(all map[string]configfile.Setter) {
 	all["mqtt.public"] = configfile.Text(baseURL(&m.Public, "mqtts", "mqtt"))
 	all["mqtt.username"] = configfile.Text(func(s, _ string) error { m.Username = s; return nil })
 	all["mqtt.password_file"] = configfile.Path(&m.PasswordFile)
-	all["mqtt.cse_names"] = configfile.List(&m.CSENames, anything)
+	all["mqtt.cse_names"] = configfile.List(&m.CSENames, topicName)
 	all["mqtt.max_packet"] = configfile.Int(&m.MaxPacket, 1<<10, 1<<28)
 	all["mqtt.max_delivery"] = configfile.Int(&m.MaxDelivery, 1<<10, 1<<28)
 	all["mqtt.conns_per_device"] = configfile.Int(&m.ConnsPerDevice, 1, million)

@@ -74,6 +74,10 @@ func TestProblems(t *testing.T) {
 			// A key that is not there has its table's line.
 			"c.toml:6: http.backend is missing", "c.toml:8: coap.backend is missing",
 			"c.toml:10: coap.block_size must be a power of two", "c.toml:11: mqtt.broker is missing"}},
+		{"MAF with a path", "[maf]\n\"maf.example.com\" = \"https://m:1/v1\"\n", []string{`c.toml:1: maf (maf.example.com) holds "https://m:1/v1", which is not a URL such as "https:`}},
+		{"dialect", "coap.dialect = \"late\"\n", []string{`c.toml:1: coap.dialect must be "release3" or "early", not "late"`}},
+		{"name in topics", "mqtt.cse_names = [\"/in-cse\"]\n", []string{`c.toml:1: mqtt.cse_names holds "/in-cse", which is no name in a topic`}},
+		{"reserved", "reserved = [\"/in-cse/CAdmin\"]\n", []string{`c.toml:1: reserved holds "/in-cse/CAdmin", which is no AE-ID stem`}},
 		{"network", "coap.notify_from = [\"10.0.0.1/8\"]\n", []string{`c.toml:1: coap.notify_from holds "10.0.0.1/8", which is not a network`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

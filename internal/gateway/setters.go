@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/onem2m-maf/maf/internal/configfile"
+	"github.com/onem2m-maf/maf/internal/gateway/coapgw"
 	"github.com/onem2m-maf/maf/internal/gateway/policy"
 	"github.com/onem2m-maf/maf/onem2m"
 )
@@ -24,6 +25,31 @@ func anything(s string) (string, error) {
 		return "", errors.New("holds an empty text")
 	}
 	return s, nil
+}
+
+// originator reads an AE-ID stem. One that no device can have would protect nobody.
+func originator(s string) (string, error) {
+	if s == "" || strings.ContainsAny(s, "/ ") {
+		return "", fmt.Errorf(`holds %q, which is no AE-ID stem such as "CAdmin"`, s)
+	}
+	return s, nil
+}
+
+// topicName reads a CSE's name in MQTT topics, which is one level of them.
+func topicName(s string) (string, error) {
+	if s == "" || strings.ContainsAny(s, "/+#\x00") {
+		return "", fmt.Errorf(`holds %q, which is no name in a topic; write it as in "in-cse" or ":in-cse"`, s)
+	}
+	return s, nil
+}
+
+func dialect(p *coapgw.Dialect) func(s, dir string) error {
+	return func(s, _ string) error {
+		if p.UnmarshalText([]byte(s)) != nil {
+			return fmt.Errorf(`must be "release3" or "early", not %q`, s)
+		}
+		return nil
+	}
 }
 
 func absoluteCSE(p *onem2m.CSEID) func(s, dir string) error {
@@ -84,7 +110,8 @@ func mafs(p *map[onem2m.FQDN]string) configfile.Setter {
 			read := configfile.List(&urls, func(s string) (string, error) {
 				var u string
 				err := baseURL(&u, "https")(s, "")
-				if err != nil || strings.ContainsAny(s, " \t") {
+				// Blanks part URLs further on, and the key API has its own paths.
+				if err != nil || strings.ContainsAny(s, " \t") || strings.Count(strings.TrimSuffix(s, "/"), "/") != 2 {
 					return "", fmt.Errorf(`holds %q, which is not a URL such as "https://maf.example.com:7444"`, s)
 				}
 				return u, nil
