@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +14,9 @@ import (
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/authority"
+	"github.com/onem2m-maf/maf/internal/seal"
 	"github.com/onem2m-maf/maf/internal/secret"
+	"github.com/onem2m-maf/maf/internal/store/sqlstore"
 	"github.com/onem2m-maf/maf/onem2m"
 )
 
@@ -83,6 +86,10 @@ func TestNoKeyAtRest(t *testing.T) {
 	if n, err := m.Purge(ctx); err != nil || n != 20 {
 		t.Errorf("purged %d (%v)", n, err)
 	}
+	m.rotate()
+	m.rewrap()
+	keys = append(keys, m.mustHandshake(meter).kc())
+	look("rewrapped") // the log still has the rows as they were before
 	m.remove(kmID("drawn@maf.example.com"))
 	look("after an update, a purge and a removal")
 	m.reopen(nil)
@@ -97,6 +104,81 @@ func TestNoKeyAtRest(t *testing.T) {
 			t.Errorf("form %d is not found: the test cannot fail", i)
 		}
 	}
+}
+
+// Two boxes that change places in the file's octets don't open, nor does one that
+// comes back after its row was sealed anew with another key and for another
+// configuration.
+func TestSwappedOctets(t *testing.T) {
+	m := newMAF(t)
+	other := kmID("other7@maf.example.com")
+	m.add(authority.Client{KmID: meter})
+	m.add(authority.Client{KmID: other})
+	box := func(id onem2m.KmID) []byte {
+		row, err := m.db.Clients().Get(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return row.SealedKm
+	}
+	// edit changes the file while the store is closed, when all is in there.
+	edit := func(change func(file []byte) []byte) {
+		t.Helper()
+		if err := m.db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(m.dir, "maf.db")
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := change(bytes.Clone(before))
+		if len(after) != len(before) || bytes.Equal(before, after) {
+			t.Fatal("the box was not found in the file")
+		}
+		if err := os.WriteFile(path, after, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	works := func(when string, id onem2m.KmID, want bool) {
+		t.Helper()
+		if _, err := m.handshake(id, newSession()); (err == nil) != want {
+			t.Errorf("%s: the handshake of %v: %v", when, id, err)
+		}
+	}
+	for range 2 { // as the rows were written first, and rewrapped
+		a, b := box(meter), box(other)
+		swap := func(file []byte) []byte {
+			file = bytes.ReplaceAll(file, a, bytes.Repeat([]byte{'x'}, len(a)))
+			file = bytes.ReplaceAll(file, b, a)
+			return bytes.ReplaceAll(file, bytes.Repeat([]byte{'x'}, len(a)), b)
+		}
+		edit(swap)
+		db, err := sqlstore.Open(ctx, filepath.Join(m.dir, "maf.db"), sqlstore.Options{CommitInterval: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.db = db
+		// Of all rows that there are, none opens.
+		if _, err := authority.New(ctx, m.config()); !errors.Is(err, seal.ErrOpen) {
+			t.Errorf("starting: %v", err)
+		}
+		edit(swap) // back again
+		m.open(nil)
+		works("swapped back", meter, true)
+		works("swapped back", other, true)
+		m.rotate()
+		m.rewrap()
+	}
+	old := box(meter)
+	m.update(meter, func(c *authority.Client) { c.Lifetime = time.Minute })
+	m.rotate()
+	m.rewrap()
+	now := box(meter)
+	edit(func(file []byte) []byte { return bytes.ReplaceAll(file, now, old) })
+	m.open(nil)
+	works("an old box", meter, false)
+	works("an old box elsewhere", other, true)
 }
 
 // Somebody who can write to the database, but has no keyset, gets no key by it.

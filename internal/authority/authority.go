@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/onem2m-maf/maf/internal/secret"
@@ -108,7 +109,7 @@ type Authority struct {
 	sealer  Sealer
 	now     func() time.Time
 	rand    io.Reader
-	decoy   []byte // see openDecoy
+	decoy   atomic.Pointer[[]byte] // see openDecoy
 	feed    *feed
 }
 

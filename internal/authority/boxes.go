@@ -70,12 +70,15 @@ func (a *Authority) openKc(k *store.Key) (secret.Key, error) {
 }
 
 // makeDecoy prepares openDecoy.
-func (a *Authority) makeDecoy() (err error) {
+func (a *Authority) makeDecoy() error {
 	km := make([]byte, NewKm)
 	if _, err := io.ReadFull(a.rand, km); err != nil {
 		return fmt.Errorf("authority: %w", err)
 	}
-	a.decoy, err = a.sealer.Seal(km, kmBinding(&store.Client{}))
+	box, err := a.sealer.Seal(km, kmBinding(&store.Client{}))
+	if err == nil {
+		a.decoy.Store(&box)
+	}
 	return err
 }
 
@@ -84,5 +87,7 @@ func (a *Authority) makeDecoy() (err error) {
 // is the store's: it may have a known client in memory, and looks for an unknown
 // one on the disk, which may take some microseconds longer.
 func (a *Authority) openDecoy() {
-	a.sealer.Open(a.decoy, kmBinding(&store.Client{}))
+	if _, err := a.sealer.Open(*a.decoy.Load(), kmBinding(&store.Client{})); err != nil {
+		a.makeDecoy() // its key was retired; if this fails, the next one tries again
+	}
 }
