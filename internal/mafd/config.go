@@ -1,6 +1,7 @@
 package mafd
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"github.com/onem2m-maf/maf/internal/adminapi"
 	"github.com/onem2m-maf/maf/internal/authority"
 	"github.com/onem2m-maf/maf/internal/configfile"
+	"github.com/onem2m-maf/maf/internal/store/pgstore"
 	"github.com/onem2m-maf/maf/onem2m"
 )
 
@@ -18,6 +20,7 @@ import (
 type Config struct {
 	// State is the folder of the key store and all else that mafd keeps.
 	State string
+	Store StoreConfig
 	// FQDNs are the MAF-IDs served, at least one.
 	FQDNs     []onem2m.FQDN
 	Handshake HandshakeConfig
@@ -31,6 +34,14 @@ type Config struct {
 	// keyapi and telemetry. They are used instead of the addresses. No file sets
 	// them.
 	Sockets map[string][]*os.File
+}
+
+// StoreConfig says where the key store and its keyset are, when not in the state
+// folder.
+type StoreConfig struct {
+	Postgres     string // URL of a database that nodes share; empty for the embedded store
+	PasswordFile string // empty for libpq's own ways
+	Keyset       string // file; empty for keyset in the state folder
 }
 
 // HandshakeConfig is the MAF Handshake endpoint.
@@ -161,16 +172,33 @@ func lifetime(p *time.Duration) configfile.Setter {
 	}
 }
 
+// postgresURL reads where the shared store is.
+func postgresURL(p *string) configfile.Setter {
+	return configfile.Text(func(s, _ string) error {
+		switch err := pgstore.CheckURL(s); {
+		case errors.Is(err, pgstore.ErrPassword):
+			return errors.New("must hold no password; put it into a file and name that with store.password_file")
+		case err != nil && s != "":
+			return errors.New("must be a URL such as postgres://mafd@db.example.com/maf")
+		}
+		*p = s
+		return nil
+	})
+}
+
 // settings names every key of the configuration file, with the function that
 // reads its value into c.
 func (c *Config) settings() map[string]configfile.Setter {
 	h, k := &c.Handshake, &c.Keys
 	return map[string]configfile.Setter{
-		"state":            configfile.Path(&c.State),
-		"fqdns":            configfile.FQDNs(&c.FQDNs),
-		"handshake.tls":    configfile.Addresses(&h.TLS),
-		"handshake.dtls":   configfile.Addresses(&h.DTLS),
-		"handshake.suites": configfile.Suites(&h.Suites),
+		"state":               configfile.Path(&c.State),
+		"store.postgres":      postgresURL(&c.Store.Postgres),
+		"store.password_file": configfile.Path(&c.Store.PasswordFile),
+		"store.keyset":        configfile.Path(&c.Store.Keyset),
+		"fqdns":               configfile.FQDNs(&c.FQDNs),
+		"handshake.tls":       configfile.Addresses(&h.TLS),
+		"handshake.dtls":      configfile.Addresses(&h.DTLS),
+		"handshake.suites":    configfile.Suites(&h.Suites),
 		"handshake.require_extended_master_secret": configfile.Bool(&h.RequireExtendedMasterSecret),
 		"handshake.timeout":                        configfile.Duration(&h.Timeout, time.Second, 10*time.Minute),
 		"handshake.idle_timeout":                   configfile.Duration(&h.IdleTimeout, time.Second, time.Hour),
@@ -216,6 +244,9 @@ func (c *Config) problems() []configfile.Problem {
 		report("keys.default_lifetime", "is below keys.min_lifetime; raise it or lower the minimum")
 	} else if k.DefaultLifetime > k.MaxLifetime {
 		report("keys.default_lifetime", "is above keys.max_lifetime; lower it or raise the maximum")
+	}
+	if c.Store.PasswordFile != "" && c.Store.Postgres == "" {
+		report("store.password_file", "is for PostgreSQL; set store.postgres too, or remove it")
 	}
 	if (c.KeyAPI.Certificate == "") != (c.KeyAPI.Key == "") {
 		report("keyapi.certificate", "and keyapi.key go together; set both, or neither to use a certificate of mafd's own authority")

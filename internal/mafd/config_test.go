@@ -39,7 +39,7 @@ func TestExample(t *testing.T) {
 	// Where a comment doesn't say otherwise, the file shows the default.
 	d := Defaults()
 	c.Handshake.TLS, c.Handshake.DTLS, c.Handshake.Suites = d.Handshake.TLS, d.Handshake.DTLS, nil
-	c.State, c.FQDNs, c.KeyAPI, c.Admin = d.State, d.FQDNs, d.KeyAPI, d.Admin
+	c.State, c.Store, c.FQDNs, c.KeyAPI, c.Admin = d.State, d.Store, d.FQDNs, d.KeyAPI, d.Admin
 	c.Telemetry = d.Telemetry
 	if !reflect.DeepEqual(c, d) {
 		t.Errorf("docs/mafd.toml shows other defaults:\n%+v\n%+v", c, d)
@@ -130,6 +130,12 @@ func TestProblems(t *testing.T) {
 			`c.toml:5: handshake.tls and handshake.dtls are both empty, so no device could get in`,
 			`c.toml:8: keys.default_lifetime is below keys.min_lifetime`,
 			`c.toml:10: admin.socket is too long for a Unix socket`}},
+		{"store", "[store]\npostgres = \"postgres://mafd:secret@db.example.com/maf\"\npassword_file = \"p\"\n", []string{
+			`c.toml:2: store.postgres must hold no password; put it into a file and name that with store.password_file`}},
+		{"store's kind", "[store]\npostgres = \"mysql://db.example.com/maf\"\n", []string{
+			`c.toml:2: store.postgres must be a URL such as postgres://mafd@db.example.com/maf`}},
+		{"store's password", "[store]\npassword_file = \"p\"\n", []string{
+			`c.toml:2: store.password_file is for PostgreSQL; set store.postgres too, or remove it`}},
 		{"lifetimes", "[keys]\ndefault_lifetime = \"1500ms\"\nmin_lifetime = \"2500ms\"\nmax_lifetime = \"9000h\"\n", []string{
 			`c.toml:2: keys.default_lifetime must be from 2s to 8784h, not 1.5s`,
 			`c.toml:3: keys.min_lifetime must be in whole seconds, not 2.5s`,

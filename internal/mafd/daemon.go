@@ -122,7 +122,7 @@ func (d *Daemon) open(ctx context.Context) (err error) {
 	if d.ca, err = d.state.authority(time.Now()); err != nil {
 		return err
 	}
-	d.db, err = d.state.database(ctx, d.metrics.transaction)
+	d.db, err = d.state.database(ctx, d.config.Store, watcher{d.metrics.transaction, d.log})
 	return err
 }
 
@@ -133,6 +133,7 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 		Clients: d.db.Clients(),
 		Keys:    meteredKeys{d.db.Keys(), d.metrics, d.health},
 		Sealer:  d.db.keyset,
+		Revoked: d.db.revoked,
 	})
 	if err != nil {
 		return err

@@ -13,11 +13,14 @@ import (
 // All others are live: Reload puts them to use. A test holds this table against
 // all settings.
 var settled = map[string]func(*Config) any{
-	"state":            func(c *Config) any { return c.State },
-	"fqdns":            func(c *Config) any { return c.FQDNs },
-	"handshake.tls":    func(c *Config) any { return c.Handshake.TLS },
-	"handshake.dtls":   func(c *Config) any { return c.Handshake.DTLS },
-	"handshake.suites": func(c *Config) any { return c.Handshake.Suites },
+	"state":               func(c *Config) any { return c.State },
+	"store.postgres":      func(c *Config) any { return c.Store.Postgres },
+	"store.password_file": func(c *Config) any { return c.Store.PasswordFile },
+	"store.keyset":        func(c *Config) any { return c.Store.Keyset },
+	"fqdns":               func(c *Config) any { return c.FQDNs },
+	"handshake.tls":       func(c *Config) any { return c.Handshake.TLS },
+	"handshake.dtls":      func(c *Config) any { return c.Handshake.DTLS },
+	"handshake.suites":    func(c *Config) any { return c.Handshake.Suites },
 	"handshake.require_extended_master_secret": func(c *Config) any { return c.Handshake.RequireExtendedMasterSecret },
 	"handshake.timeout":                        func(c *Config) any { return c.Handshake.Timeout },
 	"handshake.max_concurrent":                 func(c *Config) any { return c.Handshake.MaxConcurrent },

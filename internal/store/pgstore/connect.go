@@ -21,7 +21,7 @@ import (
 
 // configure says how each connection is made.
 func (db *DB) configure(o Options, steps []migration) (*pgxpool.Config, error) {
-	address, err := CheckURL(o.URL)
+	address, err := complete(o.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -57,9 +57,14 @@ func (db *DB) configure(o Options, steps []migration) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// CheckURL returns the URL with the defaults that differ from libpq's, or says
-// what is wrong with it.
-func CheckURL(address string) (string, error) {
+// CheckURL says what is wrong with a URL; ErrPassword: it holds one.
+func CheckURL(address string) error {
+	_, err := complete(address)
+	return err
+}
+
+// complete returns the URL with the defaults that differ from libpq's.
+func complete(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		// The parser's error would quote the URL, and with it what should not be in it.

@@ -463,7 +463,7 @@ func TestCheckURL(t *testing.T) {
 		"postgres:///maf?host=/run/postgresql":                      "postgres:///maf?host=%2Frun%2Fpostgresql&pool_max_conns=8",
 		"postgres:///maf?host=db.example.com":                       "postgres:///maf?host=db.example.com&pool_max_conns=8&sslmode=verify-full",
 	} {
-		if got, err := CheckURL(address); err != nil || got != want {
+		if got, err := complete(address); err != nil || got != want {
 			t.Errorf("%s: got  %s (%v)\nwant %s", address, got, err, want)
 		}
 	}
