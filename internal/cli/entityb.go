@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -75,9 +76,10 @@ func (a *app) writeEntityB(dir string, issued adminapi.EntityB) error {
 		{caFile, []byte(issued.CA)},
 	}
 	for _, f := range files {
-		err := wholefile.Create(filepath.Join(dir, f.name), f.data, 0o600)
+		path := filepath.Join(dir, f.name)
+		err := wholefile.Create(path, f.data, 0o600)
 		if errors.Is(err, fs.ErrExist) {
-			return &advised{err, "another folder: a key is never overwritten", exitFailed}
+			return &advised{fmt.Errorf("%s exists, and a key file is never overwritten", path), "another folder", exitFailed}
 		}
 		if err != nil {
 			return err

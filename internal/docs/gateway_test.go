@@ -2,6 +2,7 @@ package docs
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -109,9 +110,33 @@ func TestGatewayExamples(t *testing.T) {
 			}
 			var said bytes.Buffer
 			if code := gateway.Main([]string{"-check", "-config", config}, &said, &said); code != 0 {
-				t.Errorf("%d\n%s", code, &said)
+				t.Fatalf("%d\n%s", code, &said)
 			}
+			start(t, config, filepath.Join(dir, "state"))
 		})
+	}
+}
+
+// start starts and stops a gateway with a configuration, but for where it listens
+// and what it remembers.
+func start(t *testing.T, config, state string) {
+	t.Helper()
+	c := gateway.Defaults()
+	if err := c.LoadFile(config); err != nil {
+		t.Fatal(err)
+	}
+	c.State = state
+	for _, listen := range []*[]string{&c.HTTP.Listen, &c.HTTP.NotifyListen, &c.CoAP.Listen, &c.CoAP.NotifyListen, &c.MQTT.Listen, &c.Telemetry.Listen} {
+		for i := range *listen {
+			(*listen)[i] = "127.0.0.1:0"
+		}
+	}
+	g, err := gateway.Start(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Stop(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
