@@ -135,7 +135,7 @@ func TestProblems(t *testing.T) {
 		{"store's kind", "[store]\npostgres = \"mysql://db.example.com/maf\"\n", []string{
 			`c.toml:2: store.postgres must be a URL such as postgres://mafd@db.example.com/maf`}},
 		{"store's password", "[store]\npassword_file = \"p\"\n", []string{
-			`c.toml:2: store.password_file is for PostgreSQL; set store.postgres too, or remove it`}},
+			`configuration: store.password_file is for PostgreSQL; set store.postgres too, or remove it`}},
 		{"lifetimes", "[keys]\ndefault_lifetime = \"1500ms\"\nmin_lifetime = \"2500ms\"\nmax_lifetime = \"9000h\"\n", []string{
 			`c.toml:2: keys.default_lifetime must be from 2s to 8784h, not 1.5s`,
 			`c.toml:3: keys.min_lifetime must be in whole seconds, not 2.5s`,
