@@ -20,6 +20,10 @@ import (
 const (
 	retryMin = 100 * time.Millisecond
 	retryMax = time.Second
+	// quickMax is how long a MAF is left alone, at most, that has nothing to tell
+	// and answers at once all the same, as something broken in between may do: the
+	// feed would otherwise take all the time that there is.
+	quickMax = 250 * time.Millisecond
 	// noFeedRetry is for a MAF that has no feed: it may be updated one day.
 	noFeedRetry = time.Minute
 )
@@ -112,8 +116,9 @@ func (f *follower) run(ctx context.Context) {
 		}
 		f.rest()
 	}()
-	wait := retryMin
+	wait, quick := retryMin, retryMin
 	for ctx.Err() == nil {
+		asked := time.Now()
 		list, startOver, err := f.feed.Next(ctx)
 		if ctx.Err() != nil {
 			return
@@ -140,6 +145,12 @@ func (f *follower) run(ctx context.Context) {
 		}
 		f.keys.revoke(list)
 		f.note(nil)
+		if len(list) > 0 || time.Since(asked) > quickMax {
+			quick = retryMin
+			continue
+		}
+		pause(ctx, quick)
+		quick = min(2*quick, quickMax)
 	}
 }
 

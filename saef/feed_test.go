@@ -526,9 +526,22 @@ func TestFollower(t *testing.T) {
 		if d := answer(nil, false, keyclient.ErrNoFeed); d < noFeedRetry/2 || d > noFeedRetry {
 			t.Errorf("a MAF without a feed is tried again after %v", d)
 		}
-		answer(nil, false, nil)
-		if d := answer(nil, false, nil); d != 0 {
-			t.Errorf("a feed that answers is asked again after %v", d)
+		some := []keyapi.Revocation{{KmID: onem2m.KmID{Relative: "other", FQDN: mafFQDN}}}
+		answer(some, false, nil)
+		if d := answer(some, false, nil); d != 0 {
+			t.Errorf("a feed with revocations is asked again after %v", d)
+		}
+		// One that has none, and keeps nobody waiting, is not asked all the time.
+		for _, startOver := range []bool{false, true} {
+			begun := time.Now()
+			for range 100 {
+				if d := answer(nil, startOver, nil); d > quickMax {
+					t.Errorf("an empty feed is asked again after %v", d)
+				}
+			}
+			if d := time.Since(begun); d < 10*time.Second {
+				t.Errorf("an empty feed is asked 100 times in %v", d)
+			}
 		}
 		// All keys are asked for while the MAF gives no answers to that.
 		s.answer(keyclient.ErrUnavailable, 0)

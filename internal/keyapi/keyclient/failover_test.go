@@ -214,6 +214,8 @@ func TestFeed(t *testing.T) {
 		`410 {"error":"too old"}`, `410 {"error":"too old"}`,
 		`200 {"next":98,"revocations":[]}`,
 		`410 {"error":"too old"}`, `200 {"next":4,"revocations":[]}`,
+		`200 {"next":4,"revocations":[{"KmID":"meter7@maf.example.com"}]}`, // the same for ever
+		`200 {"next":98,"revocations":[]}`,
 		`html <h1>`,
 		`404 {"error":"no such key"}`,
 	})
@@ -234,6 +236,8 @@ func TestFeed(t *testing.T) {
 		{"/v1/revocations", false, 0, ErrUnavailable},
 		{"/v1/revocations", false, 0, nil},
 		{"/v1/revocations", true, 0, nil},
+		{"/v1/revocations?after=4", false, 0, ErrUnavailable},
+		{"/v1/revocations", false, 0, nil},
 		{"/v1/revocations?after=4", false, 0, ErrUnavailable},
 		{"/v1/revocations", false, 0, ErrNoFeed},
 	} {

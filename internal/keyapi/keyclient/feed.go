@@ -3,6 +3,7 @@ package keyclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/onem2m-maf/maf/internal/keyapi"
@@ -51,6 +52,9 @@ func (f *Feed) Next(ctx context.Context) (list []keyapi.Revocation, startOver bo
 	if errors.Is(err, errPosition) && !startOver {
 		startOver = true
 		answer, err = f.poll(ctx, -1)
+	}
+	if err == nil && len(answer.List) > 0 && answer.Next <= f.after && !startOver {
+		err = fmt.Errorf("%w: its feed of revocations does not go on", ErrUnavailable) // it would tell the same for ever
 	}
 	if f.doubt = err != nil; f.doubt {
 		return nil, false, err
