@@ -14,6 +14,7 @@ const (
 	SocketName  = "admin.sock"
 	RuntimeName = "runtime.json"
 	CAName      = "ca.pem" // mafd's own authority's certificate
+	AuditFolder = "audit"
 )
 
 // SocketVariable is the environment variable that names mafd's admin socket.
@@ -33,7 +34,7 @@ type Runtime struct {
 	KeyAPI []string `json:"keyAPI"`
 	// Telemetry is where metrics and health are, often nowhere.
 	Telemetry []string `json:"telemetry,omitempty"`
-	Admin  string   `json:"admin"` // socket
+	Admin     string   `json:"admin"` // socket
 	// CA is the PEM file of the authority that vouches for the key API's
 	// certificate, when that is mafd's own.
 	CA string `json:"ca,omitempty"`

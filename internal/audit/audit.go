@@ -69,6 +69,11 @@ const (
 	DisableClient Kind = "client.disable"
 	RemoveClient  Kind = "client.remove"
 
+	// ImportClient is one client of a file, ExportKeys the beginning of an answer
+	// with master keys.
+	ImportClient Kind = "client.import"
+	ExportKeys   Kind = "client.export-keys"
+
 	RefuseAdmin Kind = "admin.refuse"
 
 	// File begins each file. Count is how many lines before it are in other

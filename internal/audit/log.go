@@ -18,7 +18,9 @@ type Config struct {
 	// Refuse says what holds while no sink can be written. False: service goes
 	// on, as many events as Queue are kept, later ones are dropped and counted
 	// in an event of kind Gap. True: Record and Commit fail, so that what can't
-	// be recorded is not done; and who comes when the queue is full waits.
+	// be recorded is not done.
+	//
+	// Who comes when the queue is full waits; without Refuse, for stuckAfter.
 	Refuse bool
 	// Queue is how many events may wait. Each takes some 500 octets.
 	Queue int
@@ -26,6 +28,9 @@ type Config struct {
 }
 
 const (
+	// stuckAfter is for how long a disk that neither works nor fails holds up a
+	// service that is to go on.
+	stuckAfter = time.Second
 	// retryEvery is how often a write is tried again when no sink took it.
 	retryEvery = time.Second
 	// syncEvery is how long events that nobody waits for may be in the page
@@ -57,6 +62,7 @@ type Log struct {
 	next    *batch        // that fills; guarded by mu, as what follows
 	room    chan struct{} // closed when next is empty again
 	trouble chan struct{} // closed while no sink can be written
+	stuck   bool          // next has been full for stuckAfter
 	stats   Stats
 	closed  bool
 
@@ -212,19 +218,38 @@ func (l *Log) put(ctx context.Context, e Event, durable bool) (b *batch, trouble
 				l.signal()
 			}
 			return b, trouble, nil
-		case !l.config.Refuse:
+		case !l.config.Refuse && (l.stuck || l.stats.Unwritable):
 			l.drop()
 			l.mu.Unlock()
 			return nil, nil, nil
 		}
-		room := l.room
+		room, trouble := l.room, l.trouble
 		l.mu.Unlock()
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return nil, nil, ctx.Err()
+		if err := l.waitForRoom(ctx, room, trouble); err != nil {
+			return nil, nil, err
 		}
 	}
+}
+
+// waitForRoom waits until put may have another look.
+func (l *Log) waitForRoom(ctx context.Context, room, trouble chan struct{}) error {
+	var stuck <-chan time.Time
+	if !l.config.Refuse {
+		t := time.NewTimer(stuckAfter)
+		defer t.Stop()
+		stuck = t.C
+	}
+	select {
+	case <-room:
+	case <-trouble:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-stuck:
+		l.mu.Lock()
+		l.stuck = l.room == room // nothing has moved
+		l.mu.Unlock()
+	}
+	return nil
 }
 
 // drop counts an event that the queue has no room for. mu is held.
@@ -232,7 +257,7 @@ func (l *Log) drop() {
 	gap := &l.next.dropped
 	if gap.Count == 0 {
 		*gap = Event{Time: time.Now(), Kind: Gap, Role: System, Outcome: Failed,
-			Reason: "no sink could be written for so long that these events were dropped"}
+			Reason: "no sink took the events for so long that these were dropped"}
 	}
 	gap.Count++
 	l.stats.Dropped++
@@ -338,6 +363,7 @@ func (l *Log) take(now, earliest time.Time) (b *batch, wait time.Duration, close
 		return nil, wait, false
 	}
 	b, l.next = l.next, newBatch()
+	l.stuck = false
 	close(l.room)
 	l.room = make(chan struct{})
 	return b, 0, false

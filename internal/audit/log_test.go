@@ -432,6 +432,20 @@ func TestBackPressure(t *testing.T) {
 	}
 }
 
+// TestStuck: a disk that neither works nor fails stops no service that is to go
+// on.
+func TestStuck(t *testing.T) {
+	l := newLog(Config{Queue: 1, Log: slog.New(slog.DiscardHandler)}) // nobody writes
+	for range 5 {
+		if err := l.Record(t.Context(), example); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := l.Stats(); s.Waiting != 1 || s.Dropped != 4 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestNil(t *testing.T) {
 	var l *Log
 	if err := errors.Join(l.Record(t.Context(), example), l.Commit(t.Context(), example), l.Ready(), l.Close()); err != nil {

@@ -27,6 +27,7 @@ type Config struct {
 	Keys      KeysConfig
 	KeyAPI    KeyAPIConfig
 	Admin     AdminConfig
+	Audit     AuditConfig
 	Telemetry TelemetryConfig
 	Log       LogConfig
 
@@ -124,7 +125,11 @@ func Defaults() Config {
 			MaxLifetime:     30 * 24 * time.Hour,
 		},
 		KeyAPI: KeyAPIConfig{Listen: []string{"127.0.0.1:7444"}},
-		Log:    LogConfig{Level: slog.LevelInfo, Format: "text"},
+		Audit: AuditConfig{
+			Enabled: true, Handshakes: "buffered", OnFailure: "continue",
+			FileSize: 64, MinFree: 256,
+		},
+		Log: LogConfig{Level: slog.LevelInfo, Format: "text"},
 	}
 }
 
@@ -218,6 +223,13 @@ func (c *Config) settings() map[string]configfile.Setter {
 		"keyapi.client_ca":                         configfile.Path(&c.KeyAPI.ClientCA),
 		"admin.socket":                             configfile.Path(&c.Admin.Socket),
 		"admin.allow_key_export":                   configfile.Bool(&c.Admin.AllowKeyExport),
+		"audit.enabled":                            configfile.Bool(&c.Audit.Enabled),
+		"audit.folder":                             configfile.Path(&c.Audit.Folder),
+		"audit.syslog":                             configfile.Text(syslogTarget(&c.Audit.Syslog)),
+		"audit.handshakes":                         configfile.Choice(&c.Audit.Handshakes, "buffered", "durable"),
+		"audit.on_failure":                         configfile.Choice(&c.Audit.OnFailure, "continue", "refuse"),
+		"audit.file_size":                          configfile.Int(&c.Audit.FileSize, 1, 1<<20),
+		"audit.min_free":                           configfile.Int(&c.Audit.MinFree, 0, 1<<30),
 		"telemetry.listen":                         configfile.Addresses(&c.Telemetry.Listen),
 		"log.level":                                configfile.Level(&c.Log.Level),
 		"log.format":                               configfile.Choice(&c.Log.Format, "text", "json"),

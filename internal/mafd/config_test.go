@@ -41,6 +41,7 @@ func TestExample(t *testing.T) {
 	c.Handshake.TLS, c.Handshake.DTLS, c.Handshake.Suites = d.Handshake.TLS, d.Handshake.DTLS, nil
 	c.State, c.Store, c.FQDNs, c.KeyAPI, c.Admin = d.State, d.Store, d.FQDNs, d.KeyAPI, d.Admin
 	c.Telemetry = d.Telemetry
+	c.Audit.Folder, c.Audit.Syslog = d.Audit.Folder, d.Audit.Syslog
 	if !reflect.DeepEqual(c, d) {
 		t.Errorf("docs/mafd.toml shows other defaults:\n%+v\n%+v", c, d)
 	}

@@ -49,6 +49,7 @@ type Daemon struct {
 
 	registry *prometheus.Registry
 	metrics  *metrics
+	audit    *auditTrail
 	health   *health
 	counts   atomic.Pointer[counts] // nil until they are known
 
@@ -80,7 +81,7 @@ func Start(ctx context.Context, config Config, log *slog.Logger) (*Daemon, error
 	d.keyAPILog, d.keyAPIFailures = newKeyAPILog(log)
 	// All sockets are open before the first is served: a start that fails over
 	// a port in use has answered nobody.
-	for _, step := range []func(context.Context) error{d.fit, d.open, d.wire, d.listen} {
+	for _, step := range []func(context.Context) error{d.fit, d.open, d.openAudit, d.wire, d.listen} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, d.release())
 		}
@@ -139,27 +140,30 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 		return err
 	}
 	d.endpoint = newEndpoint(d.authority, d.config.Handshake, d.places.tls, d.outcomes, d.metrics)
+	d.endpoint.audit = d.audit
 	first, err := d.config.keyAPITLS(d.ca)
 	if err != nil {
 		return err
 	}
 	d.keyAPITLS = &liveTLS{}
 	d.keyAPITLS.current.Store(first)
-	d.keyAPI = keyserver.NewServer(d.keyAPITLS.serverConfig(), d.authority, d.keyAPILog)
-	d.keyAPI.Handler = d.metrics.meteredAPI(d.keyAPITLS.vouched(d.keyAPI.Handler))
+	d.keyAPI = keyserver.NewServer(d.keyAPITLS.serverConfig(), auditedKeys{d.authority, d.audit}, d.keyAPILog)
+	d.keyAPI.Handler = d.metrics.meteredAPI(d.audit.entityBs(d.keyAPITLS.vouched(d.keyAPI.Handler)))
 	d.keyAPI.ConnContext = d.keyAPITLS.connContext
 	d.keyAPI.ConnState = welcome
 	admin := adminserver.Config{
-		Clients:         d.authority,
+		Clients:         auditedClients{d.authority, d.audit},
 		Status:          func() adminapi.Runtime { return d.Runtime },
 		DefaultLifetime: d.config.Keys.DefaultLifetime,
 		MinLifetime:     d.config.Keys.MinLifetime,
 		MaxLifetime:     d.config.Keys.MaxLifetime,
 		AllowKeyExport:  d.config.Admin.AllowKeyExport,
+		BeforeKeyExport: d.audit.exportsKeys,
+		Denied:          d.audit.deniedAdmin,
 		Log:             d.log,
 	}
 	if d.config.ownAuthority() {
-		admin.IssueEntityB = d.issueEntityB
+		admin.IssueEntityB = d.issueEntityBAudited
 	}
 	d.admin = adminserver.NewServer(admin)
 	return nil
@@ -281,6 +285,7 @@ func (d *Daemon) release() error {
 	if d.db != nil {
 		errs = append(errs, d.db.close())
 	}
+	errs = append(errs, d.audit.close())
 	if d.state != nil {
 		d.state.close()
 	}

@@ -30,6 +30,7 @@ type endpoint struct {
 	idle      atomic.Int64 // config.IdleTimeout, which a reload changes
 	log       *outcomeLog
 	metrics   *metrics
+	audit     *auditTrail
 	tls, dtls *door
 	devices   admission.Buckets[onem2m.KmID] // those that got a Kc lately
 
@@ -140,6 +141,7 @@ type attempt struct {
 	refused    error // why the authority refused, which the client isn't told
 	ours       bool  // it failed, and that is our own fault
 	master     *authority.Master
+	conn       net.Conn
 	place      *admission.Handshake
 	issued     authority.Issued
 
@@ -188,13 +190,22 @@ func (e *endpoint) establish(ctx context.Context, cs *tlspsk.ConnectionState) (e
 		a.refused = errTooMany
 		return errTooMany
 	}
-	a.issued, err = e.authority.Establish(ctx, a.master, cs.ExportKeyingMaterial)
+	if err := e.audit.ready(); err != nil {
+		a.ours = true
+		return err
+	}
+	issued, err := e.authority.Establish(ctx, a.master, cs.ExportKeyingMaterial)
 	if errors.Is(err, authority.ErrRefused) {
 		// Removed or disabled a moment ago: the same as a moment later.
 		a.refused = err
 		return fmt.Errorf("%w: %w", tlspsk.AlertBadRecordMAC, err)
 	}
-	a.ours, a.committed = err != nil, time.Now()
+	a.committed = time.Now()
+	if err == nil {
+		a.issued = issued
+		err = e.audit.established(ctx, a.conn, &issued)
+	}
+	a.ours = err != nil
 	return err
 }
 
@@ -229,6 +240,7 @@ func (e *endpoint) begin(d *door, conn *tlspsk.Conn) {
 	switch {
 	case err != nil:
 		e.log.turnedAway(conn, err)
+		e.audit.turnedAway(conn, err)
 		e.metrics.turnedAway.WithLabelValues(transport(conn.LocalAddr()), turnedAwayLabel(err)).Inc()
 		d.pressure.allow()
 	case !e.enter(conn):
@@ -267,7 +279,7 @@ func (e *endpoint) leave(conn net.Conn) {
 func (e *endpoint) handle(ctx context.Context, d *door, conn *tlspsk.Conn, place *admission.Handshake) {
 	defer e.leave(conn)
 	defer conn.Close()
-	a := attempt{place: place, began: time.Now()}
+	a := attempt{conn: conn, place: place, began: time.Now()}
 	err := conn.HandshakeContext(context.WithValue(ctx, attemptKey{}, &a))
 	if errors.Is(err, admission.ErrShed) {
 		d.pressure.allow()
@@ -275,6 +287,9 @@ func (e *endpoint) handle(ctx context.Context, d *door, conn *tlspsk.Conn, place
 	ended := time.Now()
 	e.metrics.handshake(transport(conn.LocalAddr()), &a, ended, err)
 	e.log.handshake(conn, &a, ended.Sub(a.began), err)
+	if err != nil {
+		e.audit.failed(conn, &a, err)
+	}
 	if a.master != nil {
 		a.master.Km.Wipe()
 	}

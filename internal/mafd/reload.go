@@ -28,6 +28,13 @@ var settled = map[string]func(*Config) any{
 	"keys.min_lifetime":                        func(c *Config) any { return c.Keys.MinLifetime },
 	"keys.max_lifetime":                        func(c *Config) any { return c.Keys.MaxLifetime },
 	"keyapi.listen":                            func(c *Config) any { return c.KeyAPI.Listen },
+	"audit.enabled":                            func(c *Config) any { return c.Audit.Enabled },
+	"audit.folder":                             func(c *Config) any { return c.Audit.Folder },
+	"audit.syslog":                             func(c *Config) any { return c.Audit.Syslog },
+	"audit.handshakes":                         func(c *Config) any { return c.Audit.Handshakes },
+	"audit.on_failure":                         func(c *Config) any { return c.Audit.OnFailure },
+	"audit.file_size":                          func(c *Config) any { return c.Audit.FileSize },
+	"audit.min_free":                           func(c *Config) any { return c.Audit.MinFree },
 	"admin.socket":                             func(c *Config) any { return c.Admin.Socket },
 	"telemetry.listen":                         func(c *Config) any { return c.Telemetry.Listen },
 	"log.format":                               func(c *Config) any { return c.Log.Format },
@@ -80,6 +87,7 @@ func (d *Daemon) reload(load func() (Config, error), level *slog.LevelVar) {
 	if err == nil {
 		restart, err = d.Reload(config)
 	}
+	d.audit.reloaded(restart, err)
 	if err != nil {
 		d.metrics.reloadGood.Set(0)
 		for _, problem := range problemsOf(err) {

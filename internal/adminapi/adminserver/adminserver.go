@@ -45,7 +45,7 @@ type Clients interface {
 // export of keys.
 type Config struct {
 	Clients      Clients
-	IssueEntityB func(id onem2m.CSEID, life time.Duration) (adminapi.EntityB, error)
+	IssueEntityB func(ctx context.Context, id onem2m.CSEID, life time.Duration) (adminapi.EntityB, error)
 	Status       func() adminapi.Runtime
 	// Lifetimes of Kc: for clients that come without one, and the bounds for
 	// those that come with one.
@@ -55,7 +55,10 @@ type Config struct {
 	// with an error.
 	AllowKeyExport  bool
 	BeforeKeyExport func(context.Context) error
-	Log             *slog.Logger
+	// Denied, when not nil, is told of each request of somebody who may not
+	// administer mafd; see Caller.
+	Denied func(context.Context)
+	Log    *slog.Logger
 }
 
 // Handler returns the API as an HTTP handler, which answers whoever reaches it;
@@ -297,7 +300,10 @@ func (s *server) addEntityB(r *http.Request) (answer adminapi.EntityB, err error
 	if life == 0 {
 		life = entityBLife
 	}
-	answer, err = s.IssueEntityB(asked.CSEID, life)
+	answer, err = s.IssueEntityB(r.Context(), asked.CSEID, life)
+	if own := (*adminapi.Error)(nil); errors.As(err, &own) {
+		return answer, err
+	}
 	if err != nil {
 		return answer, invalid(err.Error()) // it may not outlive the authority
 	}

@@ -384,7 +384,7 @@ func TestWiped(t *testing.T) {
 	issued := secret.New([]byte("a private key"))
 	h := Handler(Config{
 		Clients: fake, Log: slog.New(slog.DiscardHandler), MaxLifetime: time.Hour, DefaultLifetime: time.Hour,
-		IssueEntityB: func(onem2m.CSEID, time.Duration) (adminapi.EntityB, error) {
+		IssueEntityB: func(context.Context, onem2m.CSEID, time.Duration) (adminapi.EntityB, error) {
 			return adminapi.EntityB{Key: adminapi.Key{Key: issued}}, nil
 		}})
 	ask := func(path, body, want string) {
@@ -411,7 +411,9 @@ func TestWiped(t *testing.T) {
 // TestOnlyOwner: a caller whom the kernel does not name, or names otherwise,
 // gets nothing.
 func TestOnlyOwner(t *testing.T) {
-	h := onlyOwner(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "in") }))
+	var denied []string
+	h := onlyOwner(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "in") }),
+		func(ctx context.Context) { denied = append(denied, Caller(ctx)) })
 	self := uint32(os.Geteuid())
 	for _, c := range []struct {
 		name string
@@ -429,6 +431,9 @@ func TestOnlyOwner(t *testing.T) {
 		if in := w.Code == http.StatusOK; in != c.in {
 			t.Errorf("%s: status %d", c.name, w.Code)
 		}
+	}
+	if want := []string{"unknown", "unknown", fmt.Sprintf("uid:%d", self+1)}; !slices.Equal(denied, want) {
+		t.Errorf("denied %q, want %q", denied, want)
 	}
 	a, b := net.Pipe()
 	defer a.Close()

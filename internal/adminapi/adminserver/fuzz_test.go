@@ -2,6 +2,7 @@ package adminserver
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -35,7 +36,7 @@ func FuzzRequest(f *testing.F) {
 		fake.clients[kmID("meter7")] = authority.Client{KmID: kmID("meter7"), IdB: inCSE}
 		handler := Handler(Config{
 			Clients: fake,
-			IssueEntityB: func(id onem2m.CSEID, life time.Duration) (adminapi.EntityB, error) {
+			IssueEntityB: func(_ context.Context, id onem2m.CSEID, life time.Duration) (adminapi.EntityB, error) {
 				if !id.IsAbsolute() || life <= 0 {
 					t.Errorf("a certificate for %v, good for %v", id, life)
 				}

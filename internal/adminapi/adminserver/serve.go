@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -59,7 +60,7 @@ func removeDead(path string) error {
 // the user that this process runs as, and nobody else.
 func NewServer(c Config) *http.Server {
 	return &http.Server{
-		Handler:           onlyOwner(Handler(c)),
+		Handler:           onlyOwner(Handler(c), c.Denied),
 		ConnContext:       withCaller,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -84,12 +85,24 @@ func withCaller(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, callerKey{}, &caller{uid, err})
 }
 
+// Caller names who made a request, by its context, for the audit log.
+func Caller(ctx context.Context) string {
+	c, ok := ctx.Value(callerKey{}).(*caller)
+	if !ok || c.err != nil {
+		return "unknown"
+	}
+	return "uid:" + strconv.FormatUint(uint64(c.uid), 10)
+}
+
 // onlyOwner repeats what the socket's permissions say: those of a folder above
 // may be looser than they should be, and a file mode is easily changed.
-func onlyOwner(next http.Handler) http.Handler {
+func onlyOwner(next http.Handler, denied func(context.Context)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := r.Context().Value(callerKey{}).(*caller)
 		if !ok || c.err != nil || c.uid != 0 && c.uid != uint32(os.Geteuid()) {
+			if denied != nil {
+				denied(r.Context())
+			}
 			writeJSON(w, http.StatusForbidden, &adminapi.Error{Status: http.StatusForbidden,
 				Code: adminapi.CodeForbidden, Text: "only root and the user that mafd runs as may administer it"})
 			return
