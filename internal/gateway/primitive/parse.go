@@ -125,7 +125,7 @@ func (p *parser) value(depth int) *Value {
 		return p.array(depth + 1)
 	case c == '"':
 		v := p.new(KindString)
-		v.text = p.str()
+		v.text, v.clean = p.str()
 		return v
 	case c == '-' || '0' <= c && c <= '9':
 		v := p.new(KindNumber)
@@ -214,7 +214,7 @@ func (p *parser) name() string {
 		p.fail("no member name")
 		return ""
 	}
-	name := p.str()
+	name, _ := p.str()
 	for i := range len(name) {
 		if name[i] < 0x20 || name[i] == 0x7f {
 			p.fail("control character in a member name")
@@ -304,8 +304,9 @@ func (p *parser) digits() bool {
 	return p.i > start
 }
 
-// str reads a string, whose first quote is next, and returns its content.
-func (p *parser) str() string {
+// str reads a string, whose first quote is next, and returns its content, and
+// whether that isClean.
+func (p *parser) str() (text string, clean bool) {
 	p.i++
 	start := p.i
 	ascii := true
@@ -313,22 +314,23 @@ func (p *parser) str() string {
 		p.i = plain(p.s, p.i)
 		if p.i == len(p.s) {
 			p.fail("string without end")
-			return ""
+			return "", false
 		}
 		switch c := p.s[p.i]; {
 		case c == '"':
 			s := p.s[start:p.i]
 			if !ascii && !utf8.ValidString(s) {
 				p.fail("string that is not UTF-8")
-				return ""
+				return "", false
 			}
 			p.i++
-			return s
+			return s, true
 		case c == '\\':
-			return p.escaped(start)
+			text = p.escaped(start)
+			return text, isClean(text)
 		case c < 0x20:
 			p.fail("control character in a string")
-			return ""
+			return "", false
 		}
 		ascii = false
 		p.i = notASCII(p.s, p.i)
@@ -339,21 +341,46 @@ func (p *parser) str() string {
 // something in a JSON string or is not ASCII, or s's length. Contents are mostly
 // text, of which it looks at eight octets at a time.
 func plain(s string, i int) int {
-	const each, high = 0x0101010101010101, 0x8080808080808080
-	for ; i+8 <= len(s); i += 8 {
-		t := s[i : i+8]
-		w := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 |
-			uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
-		// As long as no octet is one that we look for, no subtraction borrows from
-		// the octet above and no high bit comes out set.
-		if (w|(w-each*0x20)|((w^each*'"')-each)|((w^each*'\\')-each))&high != 0 {
+	const high = 0x8080808080808080
+	for ; i+32 <= len(s); i += 32 {
+		t := s[i : i+32]
+		if (suspects(word(t[:8]))|suspects(word(t[8:16]))|suspects(word(t[16:24]))|suspects(word(t[24:])))&high != 0 {
 			break
 		}
+	}
+	for i+8 <= len(s) && suspects(word(s[i:i+8]))&high == 0 {
+		i += 8
 	}
 	for i < len(s) && s[i] >= 0x20 && s[i] < 0x80 && s[i] != '"' && s[i] != '\\' {
 		i++
 	}
 	return i
+}
+
+// isClean reports whether a string needs no escapes.
+func isClean(s string) bool {
+	for i := plain(s, 0); i < len(s); i = plain(s, i) {
+		if s[i] < 0x80 {
+			return false
+		}
+		i = notASCII(s, i)
+	}
+	return true
+}
+
+// suspects returns a word without any octet's highest bit when no octet of w is
+// one that plain looks for: no subtraction borrows from the octet above then, and
+// none comes out with its highest bit.
+func suspects(w uint64) uint64 {
+	const each = 0x0101010101010101
+	return w | (w - each*0x20) | ((w ^ each*'"') - each) | ((w ^ each*'\\') - each)
+}
+
+// word returns eight octets as one.
+func word(t string) uint64 {
+	_ = t[7]
+	return uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 |
+		uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
 }
 
 // notASCII returns the index of the first octet of s that is ASCII, from i on.
@@ -381,8 +408,9 @@ func (p *parser) escaped(start int) string {
 		case c < 0x20:
 			p.fail("control character in a string")
 		default:
-			b = append(b, c)
-			p.i++
+			end := max(plain(p.s, p.i), p.i+1)
+			b = append(b, p.s[p.i:end]...)
+			p.i = end
 		}
 	}
 	p.fail("string without end")

@@ -25,6 +25,7 @@ const (
 type Value struct {
 	kind  Kind
 	truth bool
+	clean bool   // isClean(text), of a string
 	text  string // a string's content, or a number as it was written
 	// members are an object's, in the order written, no two of which have the
 	// sameName, or an array's elements, whose names are not used.
@@ -40,7 +41,8 @@ type member struct {
 // U+FFFD: they end a string in one reader and not in another.
 func String(s string) *Value {
 	s = strings.ToValidUTF8(s, "\uFFFD")
-	return &Value{kind: KindString, text: strings.ReplaceAll(s, "\x00", "\uFFFD")}
+	s = strings.ReplaceAll(s, "\x00", "\uFFFD")
+	return &Value{kind: KindString, clean: isClean(s), text: s}
 }
 
 // Number returns an integer value.
@@ -207,6 +209,9 @@ func (v *Value) Append(b []byte) []byte {
 	case KindNumber:
 		return append(b, v.text...)
 	case KindString:
+		if v.clean {
+			return append(append(append(b, '"'), v.text...), '"')
+		}
 		return appendString(b, v.text)
 	case KindArray:
 		b = append(b, '[')
