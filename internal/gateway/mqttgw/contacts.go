@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/onem2m-maf/maf/internal/gateway/policy"
 	"github.com/onem2m-maf/maf/internal/gateway/primitive"
 )
 
@@ -25,7 +26,7 @@ var errContact = errors.New("an address for notifications that is not the peer's
 // resource identifier is no address. Of an MQTT URL the host does not matter; a
 // path, as some CSEs want one, must be the peer's own name or its topic.
 func (c *contacts) toCSE(n *names, address string) (string, error) {
-	if !strings.Contains(address, ":") {
+	if path, query, more := strings.Cut(address, "?"); checkTarget(path) == nil && (!more || query == "ct=json") {
 		return address, nil
 	}
 	u, err := url.Parse(address)
@@ -53,73 +54,69 @@ func (c *contacts) toCSE(n *names, address string) (string, error) {
 }
 
 // toPeer is toCSE's inverse, but for the host that the device had written.
-func (c *contacts) toPeer(address string) (string, error) {
+func (c *contacts) toPeer(address string) string {
 	if rest, ok := strings.CutPrefix(address, c.broker); ok && c.public != "" {
 		if rest == "" || strings.ContainsRune("/?", rune(rest[0])) {
-			return c.public + rest, nil
+			return c.public + rest
 		}
 	}
-	return address, nil
+	return address
 }
 
-// contactMembers are the attributes and parameters with addresses: pointOfAccess,
-// notificationURI, also of a non-blocking request's response type, and
-// subscriberURI.
-var contactMembers = []string{"poa", "nu", "su"}
-
-// replaceContacts replaces the addresses among v's own members.
-func replaceContacts(v *primitive.Value, f func(string) (string, error)) error {
-	for name, member := range v.Members() {
-		if !slices.Contains(contactMembers, name) {
-			continue
-		}
-		if text, ok := member.Str(); ok {
-			text, err := f(text)
-			if err != nil {
-				return err
-			}
-			v.Set(name, primitive.String(text))
-			continue
-		}
-		var all []*primitive.Value
-		for _, e := range member.Elems() {
-			text, ok := e.Str()
-			if !ok {
-				return errContact
-			}
-			text, err := f(text)
-			if err != nil {
-				return err
-			}
-			all = append(all, primitive.String(text))
-		}
-		if all != nil { // else it is an empty list, or null, which takes the attribute away
-			v.Set(name, primitive.Array(all...))
-		}
-	}
-	return nil
-}
-
-// outward replaces the addresses in a request of a peer's: in the resource that
-// it creates or updates, and in its response type.
+// outward replaces the addresses in a request of a peer's: in its content, and in
+// its response type.
 func (c *contacts) outward(n *names, content, rest *primitive.Value) error {
 	f := func(address string) (string, error) { return c.toCSE(n, address) }
-	for _, resource := range content.Members() {
-		if err := replaceContacts(resource, f); err != nil {
-			return err
+	if err := policy.ReplaceContacts(content, f); err != nil {
+		return err
+	}
+	rt := rest.Get("rt")
+	if rt.Kind() == primitive.KindArray {
+		return errors.New("a list of response types")
+	}
+	for name := range rt.Members() {
+		if name != "rtv" && name != "nu" { // such as "NU"
+			return errors.New("a response type with another member than rtv and nu")
 		}
 	}
-	return replaceContacts(rest.Get("rt"), f)
+	if rt == nil {
+		return nil
+	}
+	resource := primitive.Object()
+	resource.Set("rt", rt)
+	return policy.ReplaceContacts(resource, f)
 }
+
+// contactMembers are the attributes in which the CSE keeps addresses; see
+// policy.ReplaceContacts.
+var contactMembers = []string{"poa", "nu", "su", "nfu", "dap"}
 
 // inward replaces the addresses in what the CSE sends, however deep they stand:
 // an answer may hold resources in resources.
 func (c *contacts) inward(v *primitive.Value) {
-	replaceContacts(v, c.toPeer) // which doesn't fail; a member of another form is none
-	for _, member := range v.Members() {
-		c.inward(member)
+	for name, member := range v.Members() {
+		if slices.Contains(contactMembers, name) {
+			v.Set(name, c.inwardTexts(member))
+		} else {
+			c.inward(member)
+		}
 	}
 	for _, e := range v.Elems() {
 		c.inward(e)
 	}
+}
+
+func (c *contacts) inwardTexts(v *primitive.Value) *primitive.Value {
+	if text, ok := v.Str(); ok {
+		return primitive.String(c.toPeer(text))
+	}
+	elems := v.Elems()
+	if len(elems) == 0 {
+		return v
+	}
+	all := make([]*primitive.Value, len(elems))
+	for i := range elems {
+		all[i] = c.inwardTexts(elems[i])
+	}
+	return primitive.Array(all...)
 }

@@ -426,7 +426,11 @@ func TestContacts(t *testing.T) {
 	for content, status := range map[string]string{
 		`{"m2m:sub":{"nu":["mqtts://gateway:8883/Cmeter7","/in-cse/Cmeter7"],"su":"mqtt://x"}}`: "mqtts://gateway:8883/Cmeter7",
 		`{"m2m:sub":{"nu":["http://10.0.0.1/"]}}`:                                               "4000",
-		`{"m2m:sub":{"nu":[{"x":1}]}}`:                                                          "4000",
+		`{"m2m:sub":{"NU":["http://10.0.0.1/"]}}`:                                               "4000",
+		`{"m2m:sub":{"nu":[["http://10.0.0.1/"]]}}`:                                             "4000",
+		`{"m2m:sub":{"nu":["10.0.0.1:80/x"]}}`:                                                  "4000",
+		`{"m2m:sub":{"nfu":"http://10.0.0.1/"}}`:                                                "4000",
+		`{"m2m:dac":{"dap":["http://10.0.0.1/"]}}`:                                              "4000",
 		`{"m2m:sub":{"nu":[]}}`:                                                                 "2000",
 	} {
 		client.send(&mqtt.Publish{Topic: meterReq,
@@ -435,9 +439,13 @@ func TestContacts(t *testing.T) {
 			t.Errorf("%s: %s", content, p.Payload)
 		}
 	}
-	client.send(&mqtt.Publish{Topic: meterReq,
-		Payload: []byte(`{"op":2,"to":"in-cse/box","fr":"Cmeter7","rqi":"x","rt":{"rtv":1,"nu":["http://10.0.0.1/"]}}`)})
-	if p := client.read().(*mqtt.Publish); !strings.Contains(string(p.Payload), "4000") {
-		t.Errorf("response type: %s", p.Payload)
+	for rt, status := range map[string]string{
+		`{"rtv":1,"nu":["http://10.0.0.1/"]}`: "4000", `{"rtv":1,"NU":["http://10.0.0.1/"]}`: "4000",
+		`[{"rtv":1,"nu":["http://10.0.0.1/"]}]`: "4000", `{"rtv":1,"x":{"nu":["http://10.0.0.1/"]}}`: "4000", `{"rtv":1,"nu":["mqtt://gateway"]}`: "2000", `{"rtv":3}`: "2000",
+	} {
+		client.send(&mqtt.Publish{Topic: meterReq, Payload: []byte(`{"op":2,"to":"in-cse/box","fr":"Cmeter7","rqi":"x","rt":` + rt + `}`)})
+		if p := client.read().(*mqtt.Publish); !strings.Contains(string(p.Payload), status) {
+			t.Errorf("response type %s: %s", rt, p.Payload)
+		}
 	}
 }
