@@ -140,6 +140,34 @@ func start(t *testing.T, config, state string) {
 	}
 }
 
+// TestGatewaySnippets: mafgw takes what docs/gateway.md shows of its configuration,
+// added to the one that it begins with.
+func TestGatewaySnippets(t *testing.T) {
+	var first string
+	for _, b := range blocks(read(t, "docs/gateway.md")) {
+		if b.language != "toml" {
+			continue
+		}
+		if first == "" {
+			first = b.text
+		}
+		dir := t.TempDir()
+		certify(t, cseLine.FindStringSubmatch(first)[1], filepath.Join(dir, "entity-b"))
+		text := first
+		if b.text != first {
+			text += b.text
+		}
+		config := filepath.Join(dir, "mafgw.toml")
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var said bytes.Buffer
+		if code := gateway.Main([]string{"-check", "-config", config}, &said, &said); code != 0 {
+			t.Errorf("docs/gateway.md:%d: %d\n%s", b.line, code, &said)
+		}
+	}
+}
+
 // certify makes the three files that "maf entity-b add" makes.
 func certify(t *testing.T, cse, dir string) {
 	t.Helper()
