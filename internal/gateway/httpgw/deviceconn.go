@@ -71,7 +71,8 @@ func (d *deviceConn) abort(cause error) {
 // An exchange is what one request needs, lent to a connection while it has one.
 type exchange struct {
 	head    http1.Message
-	body    []byte // content as it came, then as the CSE gets it
+	body    []byte // as it came, of which the content that was parsed is made
+	content []byte // as the CSE gets it
 	answer  []byte // content of the CSE's answer
 	out     []byte // head of the answer
 	request Request
@@ -88,7 +89,7 @@ var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
 func (x *exchange) release() {
 	clear(x.head.Fields)
-	*x = exchange{head: http1.Message{Fields: x.head.Fields[:0]}, body: kept(x.body), answer: kept(x.answer), out: kept(x.out)}
+	*x = exchange{head: http1.Message{Fields: x.head.Fields[:0]}, body: kept(x.body), content: kept(x.content), answer: kept(x.answer), out: kept(x.out)}
 	exchanges.Put(x)
 }
 

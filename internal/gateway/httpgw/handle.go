@@ -44,10 +44,9 @@ func (d *deviceConn) handle(x *exchange) (*answer, *refusal) {
 		return nil, refused
 	}
 	if content != nil {
-		// In the place of what the device sent, of which content keeps no part. And
-		// it is in no one's way for as long as the CSE may take to answer.
-		x.body = content.Append(x.body[:0])
-		r.Content = x.body
+		x.content = content.Append(x.content[:0])
+		r.Content = x.content
+		// It has done its work, and need not be kept for as long as the CSE may take.
 		content, question.Content = nil, nil
 	}
 	id := r.ID

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"unicode/utf16"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // The limits of Parse. They keep a text from costing much more memory than its
@@ -37,12 +38,25 @@ var ErrSyntax = errors.New("primitive: malformed")
 // no part of b. An error names an offset and at most a member's name.
 func Parse(b []byte) (*Value, error) {
 	if len(b) > MaxSize {
-		return nil, fmt.Errorf("%w: more than %d octets", ErrSyntax, MaxSize)
+		return nil, errSize
 	}
-	p := parser{
-		s:       string(b), // the one copy; strings without escapes are parts of it
-		members: make([]member, 0, 24),
+	return parse(string(b)) // the one copy; strings without escapes are parts of it
+}
+
+// ParseInPlace is Parse without the copy: b must not be changed for as long as the
+// Value, or a string that came from it, is in use. It is for contents of a
+// megabyte, where that copy costs as much as the reading.
+func ParseInPlace(b []byte) (*Value, error) {
+	if len(b) > MaxSize {
+		return nil, errSize
 	}
+	return parse(unsafe.String(unsafe.SliceData(b), len(b)))
+}
+
+var errSize = fmt.Errorf("%w: more than %d octets", ErrSyntax, MaxSize)
+
+func parse(s string) (*Value, error) {
+	p := parser{s: s, members: make([]member, 0, 24)}
 	v := p.value(0)
 	p.space()
 	if p.err == nil && p.i < len(p.s) {

@@ -300,6 +300,9 @@ func FuzzParse(f *testing.F) {
 		if !json.Valid(in) {
 			t.Fatalf("accepted %q, which is no JSON", in)
 		}
+		if inPlace, err := ParseInPlace(in); err != nil || !reflect.DeepEqual(v, inPlace) {
+			t.Fatalf("%q is another in place: %v", in, err)
+		}
 		out := v.Append(nil)
 		if len(out) > len(in) {
 			t.Fatalf("%q grew to %q", in, out)
