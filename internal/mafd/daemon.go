@@ -66,7 +66,9 @@ type Daemon struct {
 
 	failed chan error // what made serving impossible
 	quit   context.CancelFunc
-	wg     sync.WaitGroup // all goroutines that Start started
+	wg     sync.WaitGroup // all goroutines that Start started, save for
+	// those that accept handshakes.
+	accepting sync.WaitGroup
 }
 
 // Start opens the state, listens, and serves. The configuration must be valid;
@@ -188,7 +190,7 @@ func (d *Daemon) serve() {
 	ctx, quit := context.WithCancel(context.Background())
 	d.quit = quit
 	for _, l := range d.handshakes {
-		d.wg.Go(func() { d.endpoint.serve(l) })
+		d.accepting.Go(func() { d.endpoint.serve(l) })
 	}
 	for _, l := range d.keyAPIs {
 		d.wg.Go(func() { d.failUnlessClosed("key API", d.keyAPI.ServeTLS(l, "", "")) })
@@ -262,7 +264,19 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	for _, l := range d.handshakes {
 		l.Close()
 	}
+	// Who has been accepted is under way, even if it isn't begun yet: where the
+	// service manager keeps the socket, nobody is turned away by a restart.
+	accepted := make(chan struct{})
+	go func() {
+		d.accepting.Wait()
+		close(accepted)
+	}()
+	select {
+	case <-accepted:
+	case <-ctx.Done():
+	}
 	d.endpoint.drain(ctx)
+	<-accepted
 	servers.Wait()
 	d.telemetry.Close() // last: until here it said that mafd is stopping
 	err := d.release()

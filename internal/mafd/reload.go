@@ -10,8 +10,7 @@ import (
 )
 
 // settled names the settings that only a start puts to use, with where each lies.
-// All others are live: Reload puts them to use. A test holds this table against
-// all settings.
+// Reload puts the others to use; a test lists those.
 var settled = map[string]func(*Config) any{
 	"state":               func(c *Config) any { return c.State },
 	"store.postgres":      func(c *Config) any { return c.Store.Postgres },
@@ -35,6 +34,7 @@ var settled = map[string]func(*Config) any{
 	"audit.on_failure":                         func(c *Config) any { return c.Audit.OnFailure },
 	"audit.file_size":                          func(c *Config) any { return c.Audit.FileSize },
 	"audit.min_free":                           func(c *Config) any { return c.Audit.MinFree },
+	"admin.allow_key_export":                   func(c *Config) any { return c.Admin.AllowKeyExport },
 	"admin.socket":                             func(c *Config) any { return c.Admin.Socket },
 	"telemetry.listen":                         func(c *Config) any { return c.Telemetry.Listen },
 	"log.format":                               func(c *Config) any { return c.Log.Format },

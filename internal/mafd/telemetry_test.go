@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/onem2m-maf/maf/internal/adminapi"
 	"github.com/onem2m-maf/maf/onem2m"
@@ -30,16 +29,6 @@ func (m *testMAF) get(t testing.TB, path string) (status int, body string) {
 		t.Fatal(err)
 	}
 	return answer.StatusCode, string(text)
-}
-
-// eventually waits until a condition holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s did not come to be", what)
-		}
-	}
 }
 
 var (
@@ -93,7 +82,7 @@ func TestMetrics(t *testing.T) {
 			t.Log(text)
 		}
 	}()
-	eventually(t, "a scrape with all of that", func() bool {
+	waitFor(t, "a scrape with all of that", func() bool {
 		_, text = m.get(t, "/metrics")
 		return !slices.ContainsFunc(want, func(line string) bool { return !strings.Contains(text, line) })
 	})

@@ -38,6 +38,8 @@ func Status(text string) string {
 	return "STATUS=" + strings.ReplaceAll(text, "\n", " ")
 }
 
+const writeTimeout = 2 * time.Second
+
 // Notify tells the service manager, if there is one, all of the messages at once.
 func Notify(messages ...string) error {
 	socket := os.Getenv("NOTIFY_SOCKET")
@@ -49,6 +51,8 @@ func Notify(messages ...string) error {
 		return fmt.Errorf("telling the service manager: %w", err)
 	}
 	defer conn.Close()
+	// A manager that does not read must not keep the program from what it does.
+	conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := conn.Write([]byte(strings.Join(messages, "\n"))); err != nil {
 		return fmt.Errorf("telling the service manager: %w", err)
 	}

@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -52,6 +53,15 @@ func TestNotify(t *testing.T) {
 		t.Errorf("%q", buffer[:n])
 	}
 
+	var full error
+	for range 10_000 { // more than a socket holds
+		if full = Notify(Watchdog); full != nil {
+			break
+		}
+	}
+	if !errors.Is(full, os.ErrDeadlineExceeded) {
+		t.Errorf("a manager that does not read: %v", full)
+	}
 	t.Setenv("NOTIFY_SOCKET", "/nowhere/at/all")
 	if err := Notify(Ready); err == nil {
 		t.Error("a socket that isn't there took a message")
