@@ -1,6 +1,7 @@
 package mafd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -34,9 +35,9 @@ type watcher struct {
 }
 
 // database opens the key store, and makes it at the first start.
-func (s *stateDir) database(ctx context.Context, c StoreConfig, w watcher) (*database, error) {
+func (s *stateDir) database(ctx context.Context, c StoreConfig, k KeysetConfig, w watcher) (*database, error) {
 	if c.Postgres != "" {
-		return s.sharedDatabase(ctx, c, w)
+		return s.sharedDatabase(ctx, c, k, w)
 	}
 	noStore, err := s.missing(storeName, "the key store")
 	if err != nil {
@@ -53,7 +54,7 @@ func (s *stateDir) database(ctx context.Context, c StoreConfig, w watcher) (*dat
 			s.file(storeName), s.keysetFile(c))
 	}
 	// The keyset is made first, so that no crash leaves a store without one.
-	keyset, err := s.openKeyset(ctx, c, noKeyset)
+	keyset, err := s.openKeyset(ctx, c, k, noKeyset)
 	if err != nil {
 		return nil, err
 	}
@@ -66,24 +67,20 @@ func (s *stateDir) database(ctx context.Context, c StoreConfig, w watcher) (*dat
 
 // keysetFile is where the keyset is.
 func (s *stateDir) keysetFile(c StoreConfig) string {
-	if c.Keyset != "" {
-		return c.Keyset
-	}
-	return s.file(keysetName)
+	return s.file(cmp.Or(c.Keyset, keysetName))
 }
 
 // noKeyset reports whether there is none yet.
 func (s *stateDir) noKeyset(c StoreConfig) (bool, error) {
-	name := keysetName
-	if c.Keyset != "" {
-		name = c.Keyset
-	}
-	return s.missing(name, "what the key store is encrypted with: back up both, apart from each other")
+	return s.missing(cmp.Or(c.Keyset, keysetName), "what the key store is encrypted with: back up both, apart from each other")
 }
 
 // openKeyset reads the keyset, or makes it.
-func (s *stateDir) openKeyset(ctx context.Context, c StoreConfig, absent bool) (*seal.Keyset, error) {
-	file := seal.File{Path: s.keysetFile(c)}
+func (s *stateDir) openKeyset(ctx context.Context, c StoreConfig, k KeysetConfig, absent bool) (*seal.Keyset, error) {
+	file, err := k.file(s.keysetFile(c))
+	if err != nil {
+		return nil, err
+	}
 	open := file.Load
 	if absent {
 		open = file.Create

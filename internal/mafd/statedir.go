@@ -70,7 +70,13 @@ func openState(path string) (*stateDir, error) {
 	return &stateDir{path: path, lock: lock}, nil
 }
 
-func (s *stateDir) file(name string) string { return filepath.Join(s.path, name) }
+// file returns where a file of that name is; a whole path stays what it is.
+func (s *stateDir) file(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(s.path, name)
+}
 
 // missing reports whether a file is not there, and notes that it will be made.
 func (s *stateDir) missing(name, what string) (bool, error) {
