@@ -205,15 +205,18 @@ func (im *clientImport) finish(err error) error {
 	if s.DryRun {
 		verb = "would be "
 	}
+	if err == nil {
+		err = broken
+	}
+	if err != nil && s.Rows == 0 {
+		return err
+	}
 	printed := out.result(s,
 		field{"rows", fmt.Sprint(s.Rows)},
 		field{verb + "added", fmt.Sprint(s.Added)},
 		field{"same", fmt.Sprint(s.Same)},
 		field{verb + "updated", fmt.Sprint(s.Updated)},
 		field{"failed", fmt.Sprint(s.Failed)})
-	if err == nil {
-		err = broken
-	}
 	switch {
 	case err != nil && s.Added+s.Same+s.Updated > 0:
 		known := advise(&cobra.Command{}, err)

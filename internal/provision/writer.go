@@ -44,7 +44,9 @@ func (w *Writer) Write(row *adminapi.ImportRow) (err error) {
 	}
 	b := w.buf
 	if w.format == JSONL {
-		if b, err = row.AppendLine(b); err != nil {
+		line := *row
+		line.Line = 0 // of another file
+		if b, err = line.AppendLine(b); err != nil {
 			return err
 		}
 	} else {
