@@ -32,6 +32,7 @@ type association struct {
 	blocks   coap.Blocks
 	dialect  atomic.Uint32 // that of the device's last request
 	asking   chan struct{} // the one place for a request to the device
+	queue    chan struct{} // places for those that wait for it, too
 
 	mu        sync.Mutex
 	closed    bool                 // guarded by mu
@@ -45,6 +46,7 @@ func newAssociation(s *Server, c *saef.Conn) *association {
 		peer:   s.config.Rules.Peer(c.Association()),
 		blocks: coap.Blocks{SZX: s.szx, Max: s.config.Limits.MaxContent},
 		asking: make(chan struct{}, 1),
+		queue:  make(chan struct{}, longestQueue),
 	}
 	a.name = a.peer.String()
 	a.endpoint = coap.NewEndpoint(coap.Config{

@@ -41,6 +41,15 @@ type NotificationsConfig struct {
 // each notification.
 const maxCallers = 256
 
+const (
+	// callerRequests is how many requests of one caller are worked on at once.
+	callerRequests = 256
+	// longestQueue is how many requests of the CSE's for one device there may be. The
+	// CSE may have one socket for all: a device that answers none of its notifications
+	// must not keep those of others waiting.
+	longestQueue = 4
+)
+
 // Notifications take what the CSE asks of devices, and hand it to them over their own
 // associations.
 type Notifications struct {
@@ -136,7 +145,8 @@ func (n *Notifications) caller(conn *net.UDPConn, from netip.AddrPort) *caller {
 			_, err := conn.WriteToUDPAddrPort(b, from)
 			return err
 		},
-		Handle: func(ctx context.Context, m *coap.Message) *coap.Message { return n.handle(ctx, c, m) },
+		Handle:      func(ctx context.Context, m *coap.Message) *coap.Message { return n.handle(ctx, c, m) },
+		MaxHandling: callerRequests,
 	})
 	n.callers[from] = c
 	return c
@@ -279,6 +289,12 @@ func (a *association) ask(ctx context.Context, r *httpgw.Request, path []string)
 	defer cancel()
 	gone := func(err error) (*httpgw.Response, *refusal) {
 		return nil, &refusal{status: unreachable, code: coap.GatewayTimeout, reason: err.Error()}
+	}
+	select {
+	case a.queue <- struct{}{}:
+		defer func() { <-a.queue }()
+	default:
+		return nil, &refusal{status: unreachable, code: coap.ServiceUnavailable, reason: "too many requests wait for the device"}
 	}
 	select {
 	case a.asking <- struct{}{}:

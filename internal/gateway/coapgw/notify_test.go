@@ -244,6 +244,42 @@ func TestDeviceFaults(t *testing.T) {
 	}
 }
 
+// A device that answers nothing keeps no other's notifications waiting.
+func TestSilentDevice(t *testing.T) {
+	backend := newCSE(t, nil)
+	g := newRig(t, backend.addr, nil)
+	address := func(name string, handle func(context.Context, *coap.Message) *coap.Message) (*device, string) {
+		d := g.dial(g.site.AE(name, "//sp.example.com/in-cse/C"+name), handle)
+		d.do(d.request(coap.PUT, "in-cse/s", "C"+name, `{"m2m:sub":{"nu":["coap://a"]}}`))
+		return d, texts(t, backend.last(t).Payload, "m2m:sub", "nu")[0]
+	}
+	d, silent := address("silent", func(ctx context.Context, _ *coap.Message) *coap.Message {
+		<-ctx.Done()
+		return nil
+	})
+	_, good := address("good", func(_ context.Context, m *coap.Message) *coap.Message { return reply(m, coap.Changed, 2000, "") })
+	e := g.cseSocket()
+	notify := func(uri string) *coap.Message { return g.call(e, coap.POST, uri, `{"m2m:sgn":{}}`) }
+	refused := make(chan *coap.Message)
+	for range 20 {
+		go func() { refused <- notify(silent) }()
+	}
+	for range 20 - longestQueue {
+		if m := <-refused; m.Code != coap.ServiceUnavailable {
+			t.Errorf("one too many: %v", m.Code)
+		}
+	}
+	if m := notify(good); rsc(m) != 2000 {
+		t.Errorf("another's: %v", m)
+	}
+	d.conn.Close()
+	for range longestQueue {
+		if m := <-refused; rsc(m) != 5103 {
+			t.Errorf("unanswered: %v", m)
+		}
+	}
+}
+
 // Callers are forgotten when there are too many, and strangers are none at all.
 func TestCallers(t *testing.T) {
 	backend := newCSE(t, nil)
