@@ -16,6 +16,13 @@
 //	DELETE /v1/clients/{KmID}    204
 //	DELETE /v1/keys/{KcID}       one Kc is revoked: 204
 //	POST   /v1/entity-b          NewEntityB: 201 EntityB
+//	GET    /v1/keyset            Keyset
+//	POST   /v1/keyset/keys       a new key: 201 KeysetKey
+//	POST   /v1/keyset/keys/{ID}/promote  204
+//	DELETE /v1/keyset/keys/{ID}  204
+//	POST   /v1/keyset/rewrap     NewRewrap: 202 Rewrap
+//	GET    /v1/keyset/rewrap     Rewrap
+//	POST   /v1/keyset/protect    204
 //
 // docs/admin-api.yaml describes it in OpenAPI.
 //
@@ -124,6 +131,7 @@ const (
 	CodeExists       Code = "exists"        // a client of that KmID is there
 	CodeDiffers      Code = "differs"       // a client is there, but not as the import has it
 	CodeBusy         Code = "busy"          // others change the client; try again
+	CodeInUse        Code = "in_use"        // something still needs the keyset's key
 	CodeNotAuthority Code = "not_authority" // Entity Bs are vouched for by another authority than mafd's
 	CodeForbidden    Code = "forbidden"     // the caller runs as another user, or may not export keys
 	CodeInternal     Code = "internal"      // mafd's log says more

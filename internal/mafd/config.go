@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,8 +20,9 @@ import (
 // Config is everything an operator can set. docs/mafd.toml describes each key.
 type Config struct {
 	// State is the folder of the key store and all else that mafd keeps.
-	State string
-	Store StoreConfig
+	State  string
+	Store  StoreConfig
+	Keyset KeysetConfig
 	// FQDNs are the MAF-IDs served, at least one.
 	FQDNs     []onem2m.FQDN
 	Handshake HandshakeConfig
@@ -195,7 +197,7 @@ func postgresURL(p *string) configfile.Setter {
 // reads its value into c.
 func (c *Config) settings() map[string]configfile.Setter {
 	h, k := &c.Handshake, &c.Keys
-	return map[string]configfile.Setter{
+	all := map[string]configfile.Setter{
 		"state":               configfile.Path(&c.State),
 		"store.postgres":      postgresURL(&c.Store.Postgres),
 		"store.password_file": configfile.Path(&c.Store.PasswordFile),
@@ -234,6 +236,8 @@ func (c *Config) settings() map[string]configfile.Setter {
 		"log.level":                                configfile.Level(&c.Log.Level),
 		"log.format":                               configfile.Choice(&c.Log.Format, "text", "json"),
 	}
+	maps.Copy(all, c.Keyset.settings())
+	return all
 }
 
 // maxSocketPath is what the smallest of the systems in use allows, less the
@@ -256,6 +260,9 @@ func (c *Config) problems() []configfile.Problem {
 		report("keys.default_lifetime", "is below keys.min_lifetime; raise it or lower the minimum")
 	} else if k.DefaultLifetime > k.MaxLifetime {
 		report("keys.default_lifetime", "is above keys.max_lifetime; lower it or raise the maximum")
+	}
+	if key, text := c.Keyset.problem(); key != "" {
+		report(key, text)
 	}
 	if c.Store.PasswordFile != "" && c.Store.Postgres == "" {
 		report("store.password_file", "is for PostgreSQL; set store.postgres too, or remove it")

@@ -55,6 +55,7 @@ type Daemon struct {
 
 	places    connections
 	authority *authority.Authority
+	keyset    *keysetKeeper
 	endpoint  *endpoint
 	keyAPI    *http.Server
 	keyAPITLS *liveTLS
@@ -125,7 +126,7 @@ func (d *Daemon) open(ctx context.Context) (err error) {
 	if d.ca, err = d.state.authority(time.Now()); err != nil {
 		return err
 	}
-	d.db, err = d.state.database(ctx, d.config.Store, watcher{d.metrics.transaction, d.log})
+	d.db, err = d.state.database(ctx, d.config.Store, d.config.Keyset, watcher{d.metrics.transaction, d.log})
 	return err
 }
 
@@ -153,8 +154,10 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 	d.keyAPI.Handler = d.metrics.meteredAPI(d.audit.entityBs(d.keyAPITLS.vouched(d.keyAPI.Handler)))
 	d.keyAPI.ConnContext = d.keyAPITLS.connContext
 	d.keyAPI.ConnState = welcome
+	d.keyset = d.newKeysetKeeper()
 	admin := adminserver.Config{
 		Clients:         auditedClients{d.authority, d.audit},
+		Keyset:          d.keyset,
 		Status:          func() adminapi.Runtime { return d.Runtime },
 		DefaultLifetime: d.config.Keys.DefaultLifetime,
 		MinLifetime:     d.config.Keys.MinLifetime,
@@ -200,6 +203,7 @@ func (d *Daemon) serve() {
 		d.wg.Go(func() { d.failUnlessClosed("telemetry", d.telemetry.Serve(l)) })
 	}
 	d.wg.Go(func() { d.purge(ctx) })
+	d.wg.Go(func() { d.keyset.run(ctx) })
 	d.wg.Go(func() { d.watchStore(ctx) })
 }
 

@@ -13,7 +13,7 @@ import (
 
 // sharedDatabase opens the key store that this node shares with others, and makes
 // sure that it shares the keyset as well.
-func (s *stateDir) sharedDatabase(ctx context.Context, c StoreConfig, w watcher) (_ *database, err error) {
+func (s *stateDir) sharedDatabase(ctx context.Context, c StoreConfig, k KeysetConfig, w watcher) (_ *database, err error) {
 	db, err := pgstore.Open(ctx, pgstore.Options{
 		URL: c.Postgres, PasswordFile: c.PasswordFile, OnTransaction: w.onTransaction, Log: w.log,
 	})
@@ -38,7 +38,7 @@ func (s *stateDir) sharedDatabase(ctx context.Context, c StoreConfig, w watcher)
 		return nil, fmt.Errorf("the key store in PostgreSQL is in use already, and %s is not there, without which its keys can't be read; "+
 			"copy the keyset of another node there, or name it with store.keyset", s.keysetFile(c))
 	}
-	keyset, err := s.openKeyset(ctx, c, noKeyset)
+	keyset, err := s.openKeyset(ctx, c, k, noKeyset)
 	if err != nil {
 		return nil, err
 	}
@@ -100,4 +100,17 @@ func knowsSomeClient(ctx context.Context, db *pgstore.DB, keyset *seal.Keyset) (
 		}
 	}
 	return false, err
+}
+
+// remark seals the mark anew when it names a key that is about to be retired.
+func (d *database) remark(ctx context.Context) error {
+	shared, ok := d.keyStore.(*pgstore.DB)
+	if !ok {
+		return nil
+	}
+	mark, err := shared.KeysetMark(ctx)
+	if err != nil {
+		return err
+	}
+	return claim(ctx, shared, d.keyset, mark)
 }

@@ -176,7 +176,7 @@ func TestStoreWithoutKeyset(t *testing.T) {
 	if err := os.WriteFile(s.file(storeName), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.database(t.Context(), StoreConfig{}, watcher{}); err == nil || !strings.Contains(err.Error(), "restore it from a backup") {
+	if _, err := s.database(t.Context(), StoreConfig{}, KeysetConfig{}, watcher{}); err == nil || !strings.Contains(err.Error(), "restore it from a backup") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := os.Stat(s.file(keysetName)); err == nil {

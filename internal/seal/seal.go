@@ -193,3 +193,11 @@ func (k *Keyset) Keys() []Key { return k.ring.Load().keys }
 
 // Protection says what the file is encrypted with, "" for nothing.
 func (k *Keyset) Protection() string { return k.ring.Load().kek }
+
+// Configured says what Protect will encrypt the file with, "" for nothing.
+func (k *Keyset) Configured() string {
+	if k.file.KEK == nil {
+		return ""
+	}
+	return k.file.KEK.String()
+}

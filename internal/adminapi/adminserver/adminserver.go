@@ -45,6 +45,7 @@ type Clients interface {
 // export of keys.
 type Config struct {
 	Clients      Clients
+	Keyset       Keyset // nil: there is none to administer
 	IssueEntityB func(ctx context.Context, id onem2m.CSEID, life time.Duration) (adminapi.EntityB, error)
 	Status       func() adminapi.Runtime
 	// Lifetimes of Kc: for clients that come without one, and the bounds for
@@ -76,6 +77,9 @@ func Handler(c Config) http.Handler {
 	mux.Handle("DELETE /v1/clients/{id}", handle(s, http.StatusNoContent, s.remove))
 	mux.Handle("DELETE /v1/keys/{id}", handle(s, http.StatusNoContent, s.revoke))
 	mux.Handle("POST /v1/entity-b", handle(s, http.StatusCreated, s.addEntityB))
+	if s.Keyset != nil {
+		s.keysetRoutes(mux)
+	}
 	mux.Handle("/", handle(s, http.StatusNotFound, s.unknown))
 	return mux
 }
