@@ -174,7 +174,11 @@ func (c *Contacts) check(address string) error {
 	return nil
 }
 
-func (c *Contacts) allows(ip netip.Addr) bool { return inAny(c.config.Networks, ip) }
+// allows reports whether a device may be called there. The unspecified address
+// means this machine to the system, whatever network holds it.
+func (c *Contacts) allows(ip netip.Addr) bool {
+	return !ip.Unmap().IsUnspecified() && inAny(c.config.Networks, ip)
+}
 
 func inAny(networks []netip.Prefix, ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")

@@ -308,6 +308,17 @@ func TestRegistrationThatIsNotKept(t *testing.T) {
 	}
 }
 
+// A registration that the CSE refuses is refused in its words, however it puts them.
+func TestRegistrationThatTheCSERefuses(t *testing.T) {
+	cse := backendtest.Start(t, backendtest.LastWins)
+	cse.Answer = func(*backendtest.Request) (int, string) { return 4105, "already there" }
+	g := newRig(t, cse.URL, nil)
+	got := g.dial(g.site.Unnamed("lamp")).ask(register("", ""))
+	if got.rsc() != 4105 || got.content != "already there" {
+		t.Errorf("%v", got)
+	}
+}
+
 // Nothing has the CSE answer a registration later, or without the AE-ID.
 func TestRegistrationIsBlocking(t *testing.T) {
 	cse := backendtest.Start(t, backendtest.LastWins)

@@ -83,7 +83,7 @@ func unanswered(err error) *refusal {
 // next time, without knowing why.
 func (d *deviceConn) learn(v policy.Verdict, q *policy.Request, r *Response) *refusal {
 	var content *primitive.Value
-	if v.Learns && isJSONType(r.ContentType) {
+	if v.Learns && r.Status == onem2m.StatusCreated && isJSONType(r.ContentType) {
 		var err error
 		if content, err = primitive.Parse(r.Content); err != nil {
 			return &refusal{onem2m.StatusTargetNotReachable, 0, fmt.Sprintf("the CSE's answer to a registration: %v", err), false}

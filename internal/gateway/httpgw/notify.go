@@ -88,7 +88,7 @@ func (c *Contacts) Serve(l net.Listener) error {
 			continue
 		}
 		if !c.mayNotify(conn.RemoteAddr()) {
-			c.config.Log.Warn("connection closed at once: notifications are not taken from there", "remote", conn.RemoteAddr())
+			c.config.Log.Debug("connection closed at once: notifications are not taken from there", "remote", conn.RemoteAddr())
 			conn.Close()
 			<-c.server.places
 			continue
@@ -262,20 +262,33 @@ func (c *Contacts) dial(ctx context.Context, u *url.URL) (net.Conn, error) {
 
 // isForbidden reports whether an address is one of those to which nothing goes.
 func (c *Contacts) isForbidden(ctx context.Context, at netip.AddrPort) bool {
+	ip := at.Addr().Unmap()
 	for _, never := range c.config.Never {
 		host, port, _ := net.SplitHostPort(never)
 		if port != strconv.Itoa(int(at.Port())) {
 			continue
 		}
 		all, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil || slices.ContainsFunc(all, func(ip netip.Addr) bool {
-			// Something that listens everywhere is at each address of the machine's.
-			return ip.Unmap() == at.Addr().Unmap() || ip.IsLoopback() && at.Addr().Unmap().IsLoopback()
+		if err != nil || slices.ContainsFunc(all, func(n netip.Addr) bool {
+			// What is called at one of this machine's addresses may listen at all.
+			return n.Unmap() == ip || isOwn(n.Unmap()) && isOwn(ip)
 		}) {
 			return true
 		}
 	}
 	return false
+}
+
+// isOwn reports whether an address is one of this machine's.
+func isOwn(ip netip.Addr) bool {
+	if ip.IsLoopback() || ip.IsUnspecified() {
+		return true
+	}
+	all, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(all, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(ip.AsSlice())
+	})
 }
 
 // withPort returns the host and port of an HTTP URL.

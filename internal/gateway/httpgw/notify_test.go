@@ -68,9 +68,19 @@ func TestNotificationsToTheCSE(t *testing.T) {
 	url, got := notified(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 	host, _, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
 	_, port, _ := net.SplitHostPort(host)
-	contacts := serveContacts(t, loopback)
+	contacts := serveContacts(t, []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")})
 	contacts.config.Never = append(contacts.config.Never, "localhost:"+port)
-	for _, url := range []string{url, "http://127.0.0.2:" + port, "http://localhost:" + port, "http://" + contacts.host + "/n/x"} {
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range own { // where a CSE that listens everywhere would be
+		at := netip.AddrPortFrom(netip.MustParsePrefix(a.String()).Addr(), 1)
+		if !contacts.isForbidden(t.Context(), netip.MustParseAddrPort(strings.TrimSuffix(at.String(), "1")+port)) {
+			t.Errorf("%s may be called", a)
+		}
+	}
+	for _, url := range []string{url, "http://127.0.0.2:" + port, "http://0.0.0.0:" + port, "http://[::]:" + port, "http://[::ffff:0.0.0.0]:" + port, "http://localhost:" + port, "http://" + contacts.host + "/n/x"} {
 		if status, _, _ := post(t, contacts, url); status != 404 || len(got) > 0 {
 			t.Errorf("%s: status %d", url, status)
 		}

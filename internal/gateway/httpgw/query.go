@@ -98,7 +98,10 @@ func isQueryName(name string) bool {
 			return false
 		}
 	}
-	for _, taken := range []string{"fr", "to", "rqi", "rvi", "pc", "X-M2M-Origin"} {
+	if len(name) >= len("X-M2M-") && strings.EqualFold(name[:len("X-M2M-")], "X-M2M-") {
+		return false
+	}
+	for _, taken := range []string{"fr", "from", "op", "to", "rqi", "rvi", "pc"} {
 		if strings.EqualFold(name, taken) {
 			return false
 		}

@@ -57,6 +57,9 @@ func tricks() []trick {
 		{"letter case", headers("X-M2M-Origin: CMETER7"), no},
 		{"none", headers(""), bad},
 
+		{"from in the query", get("/in-cse?From=" + thief), bad},
+		{"op in the query", get("/in-cse?op=4"), bad},
+		{"a header in the query", get("/in-cse?x-m2m-ri=1"), bad},
 		{"fr in the query", get("/in-cse?fr=" + thief), bad},
 		{"FR in the query", get("/in-cse?FR=" + thief), bad},
 		{"a parameter twice", get("/in-cse?rcn=1&rcn=4"), bad},
