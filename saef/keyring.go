@@ -67,6 +67,7 @@ type keyring struct {
 	keys    map[onem2m.KcID]*keyEntry // guarded by mu
 	absent  map[onem2m.KcID]time.Time // KcIds that a MAF doesn't have, until when; guarded by mu
 	down    map[onem2m.FQDN]outage    // MAFs that did not answer; guarded by mu
+	heard   map[onem2m.FQDN]time.Time // when each MAF last answered about a key; guarded by mu
 	devices map[onem2m.KmID]*device   // those with a key or a use; guarded by mu
 	revoked recent                    // guarded by mu
 }
@@ -104,6 +105,7 @@ func newKeyring(source keySource) *keyring {
 		keys:    make(map[onem2m.KcID]*keyEntry),
 		absent:  make(map[onem2m.KcID]time.Time),
 		down:    make(map[onem2m.FQDN]outage),
+		heard:   make(map[onem2m.FQDN]time.Time),
 		devices: make(map[onem2m.KmID]*device),
 	}
 }
@@ -175,7 +177,7 @@ func (k *keyring) fetch(ctx context.Context, q question) (*keyEntry, error) {
 		asked, position := time.Now(), k.position()
 		key, err := k.source.Get(ctx, q.id)
 		if err != nil {
-			return nil, k.failed(q, err)
+			return nil, k.failed(q, asked, err)
 		}
 		e := entryFor(key, asked)
 		if k.keep(e, position) {
@@ -188,17 +190,22 @@ func (k *keyring) fetch(ctx context.Context, q question) (*keyEntry, error) {
 	return nil, ErrRevoked
 }
 
-// failed notes that a question was not answered with a key.
-func (k *keyring) failed(q question, err error) error {
+// failed notes that a question was not answered with a key. asked is when it was put.
+func (k *keyring) failed(q question, asked time.Time, err error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
 	if errors.Is(err, keyclient.ErrNotFound) {
-		k.reached(q.id.FQDN, now)
+		k.answered(q.id.FQDN, now)
 		k.setAbsent(q.id, now)
 		return fmt.Errorf("%w: %w", tlspsk.ErrUnknownIdentity, err)
 	}
 	k.asked.GiveBack(q.from) // not the source's fault
+	if k.heard[q.id.FQDN].After(asked) {
+		// It has answered others meanwhile, so it is busy and not away. If nobody
+		// could ask because of this one, hardly anybody ever could.
+		return err
+	}
 	o, down := k.down[q.id.FQDN]
 	if !down {
 		o.since = now
@@ -207,6 +214,12 @@ func (k *keyring) failed(q question, err error) error {
 	o.until, o.err = now.Add(downFor), err
 	k.down[q.id.FQDN] = o // bounded by the MAFs that are configured
 	return err
+}
+
+// answered notes that the MAF has answered about a key. k.mu is held.
+func (k *keyring) answered(maf onem2m.FQDN, now time.Time) {
+	k.heard[maf] = now // bounded by the MAFs that are configured
+	k.reached(maf, now)
 }
 
 // reached notes that the MAF has answered. k.mu is held.
@@ -241,7 +254,7 @@ func (k *keyring) keep(e *keyEntry, position uint64) bool {
 	now := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.reached(e.association.KcID.FQDN, now)
+	k.answered(e.association.KcID.FQDN, now)
 	if k.revoked.since(position, e.association) {
 		return false
 	}

@@ -161,6 +161,30 @@ func TestMAFIsLeftAloneWhenDown(t *testing.T) {
 	})
 }
 
+// A MAF that is too busy for one question, and answers others meanwhile, goes on
+// being asked.
+func TestBusyMAF(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{delay: 5 * time.Second, err: keyclient.ErrUnavailable}
+		k := newKeyring(s)
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := k.lookUp(t.Context(), identity(1), here); !errors.Is(err, keyclient.ErrUnavailable) {
+				t.Errorf("the question that is not answered: %v", err)
+			}
+		})
+		time.Sleep(time.Second)
+		k.mu.Lock()
+		k.answered(mafFQDN, time.Now()) // by another question's answer
+		k.mu.Unlock()
+		all.Wait()
+		s.answer(nil, time.Hour)
+		if _, err := k.lookUp(t.Context(), identity(2), here); err != nil {
+			t.Errorf("the next one: %v", err)
+		}
+	})
+}
+
 func TestOneQuestionPerKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{delay: time.Second, lifetime: time.Minute}
