@@ -31,16 +31,19 @@ func (s *server) exportClients(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", linesType)
-	n, err := s.export(w, r, filter, withKm)
+	n, begun, err := s.export(w, r, filter, withKm)
 	if withKm {
 		s.Log.Warn("master keys exported", "clients", n, "complete", err == nil)
 	} else {
 		s.Log.Info("clients exported", "clients", n, "complete", err == nil)
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case begun:
 		s.Log.Error("admin request failed", "method", r.Method, "path", r.URL.Path, "error", err.Error())
-		// The answer has begun: that it breaks off is how the caller learns.
-		panic(http.ErrAbortHandler)
+		panic(http.ErrAbortHandler) // that the answer breaks off is how the caller learns
+	default:
+		s.refuse(w, r, err)
 	}
 }
 
@@ -58,12 +61,14 @@ func (s *server) mayExportKeys(ctx context.Context) error {
 	return nil
 }
 
-// export writes the clients that the filter lets through, and returns how many.
-func (s *server) export(w http.ResponseWriter, r *http.Request, f filter, withKm bool) (n int, err error) {
+// export writes the clients that the filter lets through, and returns how many,
+// and whether the answer has begun.
+func (s *server) export(w http.ResponseWriter, r *http.Request, f filter, withKm bool) (n int, begun bool, err error) {
 	control := http.NewResponseController(w)
 	buf := make([]byte, 0, 64<<10) // it never grows: what it left behind could not be cleared
 	defer func() { clear(buf[:cap(buf)]) }()
 	write := func() error {
+		begun = true
 		control.SetWriteDeadline(time.Now().Add(streamPatience))
 		_, err := w.Write(buf)
 		buf = buf[:0]
@@ -73,7 +78,7 @@ func (s *server) export(w http.ResponseWriter, r *http.Request, f filter, withKm
 	for {
 		clients, kms, err := s.exportPage(r.Context(), after, withKm)
 		if err != nil {
-			return n, err
+			return n, begun, err
 		}
 		over := len(clients) < exportPage
 		for i := range clients {
@@ -90,10 +95,11 @@ func (s *server) export(w http.ResponseWriter, r *http.Request, f filter, withKm
 			}
 		}
 		if err != nil {
-			return n, err
+			return n, begun, err
 		}
 		if over {
-			return n, write()
+			err = write()
+			return n, begun, err
 		}
 	}
 }
