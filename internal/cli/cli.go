@@ -50,7 +50,7 @@ Never heard of oneM2M? Run "maf demo": it shows in some seconds what this is for
 	}
 	root.PersistentFlags().BoolVar(&a.out.json, "json", false, "print JSON for programs")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.clientCommand(), a.keyCommand(), a.entityBCommand(), a.auditCommand(), a.statusCommand(),
+	root.AddCommand(a.clientCommand(), a.keyCommand(), a.keysetCommand(), a.entityBCommand(), a.auditCommand(), a.statusCommand(),
 		a.handshakeCommand(), a.connectCommand(), a.proxyCommand(), a.demoCommand(), a.demoPlatform())
 	return root
 }

@@ -39,6 +39,7 @@ func TestExample(t *testing.T) {
 	// Where a comment doesn't say otherwise, the file shows the default.
 	d := Defaults()
 	c.Handshake.TLS, c.Handshake.DTLS, c.Handshake.Suites = d.Handshake.TLS, d.Handshake.DTLS, nil
+	c.Keyset = d.Keyset
 	c.State, c.Store, c.FQDNs, c.KeyAPI, c.Admin = d.State, d.Store, d.FQDNs, d.KeyAPI, d.Admin
 	c.Telemetry = d.Telemetry
 	c.Audit.Folder, c.Audit.Syslog = d.Audit.Folder, d.Audit.Syslog
@@ -135,6 +136,13 @@ func TestProblems(t *testing.T) {
 			`c.toml:2: store.postgres must hold no password; put it into a file and name that with store.password_file`}},
 		{"store's kind", "[store]\npostgres = \"mysql://db.example.com/maf\"\n", []string{
 			`c.toml:2: store.postgres must be a URL such as postgres://mafd@db.example.com/maf`}},
+		{"keyset", "[keyset]\nkek = \"vault:mafd\"\nprevious_kek = \"file:\"\n", []string{
+			`c.toml:2: keyset.kek must be like "file:PATH", "credential:NAME" or "transit:KEY", not "vault:mafd"`,
+			`c.toml:3: keyset.previous_kek must be like "file:PATH", "credential:NAME" or "transit:KEY", not "file:"`}},
+		{"keyset's service", "[keyset]\nkek = \"transit:mafd\"\n[keyset.transit]\nurl = \"https://vault/v1/transit\"\n", []string{
+			`configuration: keyset.transit.token_file is missing`}},
+		{"keyset twice", "[keyset]\nkek = \"file:a\"\nprevious_kek = \"file:a\"\n", []string{
+			`configuration: keyset.previous_kek is the same as keyset.kek`}},
 		{"store's password", "[store]\npassword_file = \"p\"\n", []string{
 			`configuration: store.password_file is for PostgreSQL; set store.postgres too, or remove it`}},
 		{"lifetimes", "[keys]\ndefault_lifetime = \"1500ms\"\nmin_lifetime = \"2500ms\"\nmax_lifetime = \"9000h\"\n", []string{
