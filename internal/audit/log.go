@@ -62,6 +62,7 @@ type Log struct {
 	next    *batch        // that fills; guarded by mu, as what follows
 	room    chan struct{} // closed when next is empty again
 	trouble chan struct{} // closed while no sink can be written
+	spare   []Event       // for the batch after
 	stuck   bool          // next has been full for stuckAfter
 	stats   Stats
 	closed  bool
@@ -97,7 +98,7 @@ type batch struct {
 	dropped Event // a Gap at its end, when its Count is not 0
 }
 
-func newBatch() *batch { return &batch{done: make(chan struct{})} }
+func newBatch(events []Event) *batch { return &batch{events: events, done: make(chan struct{})} }
 
 // Open goes on with the log that is there, or begins one, and records a Start,
 // with what was found as its reason. When the file can't be opened and
@@ -114,7 +115,7 @@ func newLog(config Config) *Log {
 	l := &Log{
 		config: config, wake: make(chan struct{}, 1),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
-		next: newBatch(), room: make(chan struct{}), trouble: make(chan struct{}),
+		next: newBatch(nil), room: make(chan struct{}), trouble: make(chan struct{}),
 		at: position{hash: zeroHash},
 	}
 	if config.File.Folder != "" {
@@ -362,7 +363,8 @@ func (l *Log) take(now, earliest time.Time) (b *batch, wait time.Duration, close
 	if wait = earliest.Sub(now); wait > 0 && !l.next.durable && !l.closed && len(l.next.events) < l.config.Queue/2 {
 		return nil, wait, false
 	}
-	b, l.next = l.next, newBatch()
+	b, l.next = l.next, newBatch(l.spare)
+	l.spare = nil
 	l.stuck = false
 	close(l.room)
 	l.room = make(chan struct{})
@@ -376,6 +378,7 @@ func (l *Log) commit(b *batch) {
 		err := l.attempt(b)
 		l.setTrouble(err)
 		if err == nil {
+			l.reuse(b)
 			return
 		}
 		select {
@@ -388,6 +391,15 @@ func (l *Log) commit(b *batch) {
 		}
 		return
 	}
+}
+
+// reuse keeps the memory of a batch that is written.
+func (l *Log) reuse(b *batch) {
+	clear(b.events)
+	l.mu.Lock()
+	l.spare = b.events[:0]
+	l.mu.Unlock()
+	b.events = nil
 }
 
 // setTrouble notes whether the log can be written, and tells when that changed.
