@@ -101,7 +101,7 @@ func isQueryName(name string) bool {
 	if len(name) >= len("X-M2M-") && strings.EqualFold(name[:len("X-M2M-")], "X-M2M-") {
 		return false
 	}
-	for _, taken := range []string{"fr", "from", "op", "to", "rqi", "rvi", "pc"} {
+	for _, taken := range []string{"fr", "from", "to", "rqi", "rvi", "pc"} {
 		if strings.EqualFold(name, taken) {
 			return false
 		}
