@@ -74,6 +74,12 @@ const (
 	ImportClient Kind = "client.import"
 	ExportKeys   Kind = "client.export-keys"
 
+	AddKeysetKey     Kind = "keyset.add"
+	PromoteKeysetKey Kind = "keyset.promote"
+	RetireKeysetKey  Kind = "keyset.retire"
+	ProtectKeyset    Kind = "keyset.protect"
+	RewrapKeys       Kind = "keyset.rewrap" // the beginning of it
+
 	RefuseAdmin Kind = "admin.refuse"
 
 	// File begins each file. Count is how many lines before it are in other

@@ -157,7 +157,7 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 	d.keyset = d.newKeysetKeeper()
 	admin := adminserver.Config{
 		Clients:         auditedClients{d.authority, d.audit},
-		Keyset:          d.keyset,
+		Keyset:          auditedKeyset{d.keyset, d.audit},
 		Status:          func() adminapi.Runtime { return d.Runtime },
 		DefaultLifetime: d.config.Keys.DefaultLifetime,
 		MinLifetime:     d.config.Keys.MinLifetime,
