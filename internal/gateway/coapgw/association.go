@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -140,7 +140,12 @@ func (a *association) request(ctx context.Context, m *coap.Message, d Dialect) *
 	}
 	r.From, r.HasFrom = verdict.From, verdict.HasFrom
 	if verdict.Learns {
-		dropResultContent(r)
+		// What would have the answer come later, or hold less than the AE-ID. And a
+		// device that goes meanwhile must not leave an AE at the CSE that nobody may
+		// speak as.
+		r.Query = slices.DeleteFunc(r.Query, func(p httpgw.QueryParam) bool { return p.Name == "rcn" || p.Name == "rt" })
+		r.Params[httpgw.NotificationURI], r.Params[httpgw.OperationExecution] = "", ""
+		ctx = a.server.ctx
 	}
 	if err := a.server.config.Notifications.outward(a.conn.Association().KmID, r, content); err != nil {
 		return x.refuse(malformed(err.Error()))
@@ -155,16 +160,6 @@ func (a *association) request(ctx context.Context, m *coap.Message, d Dialect) *
 	}
 	r.ID = a.server.config.Backend.RequestID(a.name, r.From, x.id)
 	return x.ask(ctx, question, verdict)
-}
-
-func dropResultContent(r *httpgw.Request) {
-	kept := r.Query[:0]
-	for _, p := range r.Query {
-		if !strings.EqualFold(p.Name, "rcn") {
-			kept = append(kept, p)
-		}
-	}
-	r.Query = kept
 }
 
 // ask sends the request to the CSE and makes its answer the device's.
@@ -216,6 +211,7 @@ func (x *exchange) learn(question *policy.Request, verdict policy.Verdict, respo
 	}
 	if err := x.association.peer.Learn(question, response.Status, content); err != nil {
 		x.association.server.config.Log.Error("can't keep what a registration told", "binding", "coap", "peer", x.association.name, "err", err)
+		return &refusal{status: onem2m.StatusInternalServerError, reason: err.Error()}
 	}
 	return nil
 }

@@ -385,15 +385,17 @@ func TestPollsHaveTheirOwnPlaces(t *testing.T) {
 	end := g.site.AE("meter7", "//sp.example.com/in-cse/Cmeter7")
 	one, two := g.dial(end, nil), g.dial(end, nil)
 	done := make(chan int)
-	poll := func(d *device) { done <- d.status(d.do(d.request(coap.GET, "in-cse/ch/pcu", "Cmeter7", ""))) }
-	for range 2 {
-		go poll(one)
+	poll := func() {
+		m := one.request(coap.GET, "in-cse/ch/pcu", "Cmeter7", "")
+		go func() { done <- one.status(one.do(m)) }()
 	}
+	poll()
+	poll()
 	eventually(t, "two polls at the CSE", func() bool { return polling.Load() == 2 })
 	if status := two.status(two.do(two.request(coap.GET, "in-cse", "Cmeter7", ""))); status != 2000 {
 		t.Errorf("beside polls: status %d", status)
 	}
-	go poll(one)
+	poll()
 	eventually(t, "three polls at the CSE", func() bool { return polling.Load() == 3 })
 	if answer := two.do(two.request(coap.GET, "in-cse", "Cmeter7", "")); answer.Code != coap.ServiceUnavailable {
 		t.Errorf("one request too many of one key: %v", answer.Code)
@@ -408,6 +410,38 @@ func TestPollsHaveTheirOwnPlaces(t *testing.T) {
 			t.Errorf("poll: status %d", status)
 		}
 	}
+}
+
+// A registration whose outcome has to be learned is one that is answered at once, and
+// goes on without the device.
+func TestRegistrationIsLearned(t *testing.T) {
+	arrived, release := make(chan *coap.Message, 1), make(chan bool)
+	backend := newCSE(t, func(m *coap.Message) *coap.Message {
+		if m.Code == coap.POST {
+			arrived <- m
+			<-release
+			return reply(m, coap.Created, 2001, `{"m2m:ae":{"aei":"Clamp1"}}`)
+		}
+		return reply(m, coap.Content, 2000, "")
+	})
+	g := newRig(t, backend.addr, nil)
+	lamp := g.site.Unnamed("lamp")
+	d := g.dial(lamp, nil)
+	m := d.request(coap.POST, "in-cse", "Clamp1", `{"m2m:ae":{"api":"N","rr":true}}`, 267, 2,
+		coap.URIQuery, "rt=2", coap.URIQuery, "rcn=0", 263, "coap://a/n", 299, "20260101T000000")
+	go d.endpoint.Do(t.Context(), m)
+	got := <-arrived
+	for _, number := range []uint16{coap.URIQuery, 263, 299} {
+		if got.Options.Has(number) {
+			t.Errorf("the CSE got option %d", number)
+		}
+	}
+	d.conn.Close()
+	close(release)
+	again := g.dial(lamp, nil)
+	eventually(t, "the AE-ID to be the device's", func() bool {
+		return again.status(again.do(again.request(coap.GET, "in-cse", "Clamp1", ""))) == 2000
+	})
 }
 
 // No socket uses a message ID twice.

@@ -2,7 +2,6 @@ package coapgw
 
 import (
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -137,27 +136,37 @@ func readQuery(o coap.Options, r *httpgw.Request) *refusal {
 	if strings.Contains(raw, "%") {
 		return malformed("an escape in a query")
 	}
-	query, err := httpgw.ParseQuery(raw)
-	if err != nil {
-		return malformed(err.Error())
-	}
-	for _, p := range query {
-		if !strings.EqualFold(p.Name, "op") {
+	var rest []string
+	asked := ""
+	for pair := range strings.SplitSeq(raw, "&") {
+		value, ok := strings.CutPrefix(pair, "op=")
+		if !ok {
+			rest = append(rest, pair)
 			continue
 		}
-		n, err := strconv.Atoi(p.Values[0])
-		op := policy.Operation(n)
-		if err != nil || p.Name != "op" || len(p.Values) != 1 || op < policy.Create || op > policy.Notify {
+		if asked != "" || value == "" {
 			return malformed("an operation that is none")
 		}
-		// A POST stands for any of them. Whether there is a resource type must agree.
-		posted := r.Operation == policy.Notify || r.Operation == policy.Create
-		if op != r.Operation && (!posted || r.Type != 0 || op == policy.Create) {
-			return malformed("an operation that is not the method's")
-		}
-		r.Operation = op
+		asked = value
 	}
-	r.Query = slices.DeleteFunc(query, func(p httpgw.QueryParam) bool { return p.Name == "op" })
+	var err error
+	if r.Query, err = httpgw.ParseQuery(strings.Join(rest, "&")); err != nil { // such as "OP"
+		return malformed(err.Error())
+	}
+	if asked == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(asked)
+	op := policy.Operation(n)
+	if err != nil || op < policy.Create || op > policy.Notify {
+		return malformed("an operation that is none")
+	}
+	// A POST stands for any of them. Whether there is a resource type must agree.
+	posted := r.Operation == policy.Notify || r.Operation == policy.Create
+	if op != r.Operation && (!posted || r.Type != 0 || op == policy.Create) {
+		return malformed("an operation that is not the method's")
+	}
+	r.Operation = op
 	return nil
 }
 

@@ -72,6 +72,8 @@ type Limits struct {
 type Server struct {
 	config Config
 	szx    uint8
+	ctx    context.Context // ends when Shutdown waits no longer
+	cancel context.CancelFunc
 
 	mu        sync.Mutex
 	draining  bool                           // guarded by mu
@@ -112,6 +114,7 @@ func New(c Config) (*Server, error) {
 		peers:     make(map[onem2m.KmID][]*association),
 		asking:    make(map[onem2m.KmID]int),
 	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if c.Notifications != nil {
 		c.Notifications.serve(s)
 	}
@@ -248,6 +251,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 		a.conn.Close()
 	}
+	s.cancel()
 	s.all.Wait()
 	return err
 }

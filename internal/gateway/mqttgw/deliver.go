@@ -69,7 +69,12 @@ func (a *association) answered(v *primitive.Value, size int) {
 	}
 	x.entry.Out = int64(size)
 	if err == nil && x.learn != nil {
-		err = a.peer.Learn(x.learn, x.entry.Status, resp.Content)
+		if err = a.peer.Learn(x.learn, x.entry.Status, resp.Content); err != nil {
+			// No success: the device could not speak as the AE.
+			x.entry.Status = onem2m.StatusInternalServerError
+			inner.Set("rsc", primitive.Number(int64(x.entry.Status)))
+			inner.Delete("pc")
+		}
 	}
 	if err != nil {
 		a.log.Error("nothing was learned from an answer of the CSE's", "error", err)

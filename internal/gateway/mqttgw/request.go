@@ -92,7 +92,10 @@ func (a *association) request(t topic, payload []byte) ([]byte, *exchange, *refu
 	x := &exchange{begun: time.Now(), entry: no.entry}
 	if verdict.Learns {
 		x.learn = asked
-		req.Rest.Delete("rcn")
+		// What would have the answer come later, or hold less than the AE-ID.
+		for _, name := range []string{"rcn", "rt", "fc", "oet"} {
+			req.Rest.Delete(name)
+		}
 	}
 	req.From, req.HasFrom = verdict.From, verdict.HasFrom
 	req.RequestID = a.outwardID(req, verdict.Learns)

@@ -61,6 +61,35 @@ func TestStatusAsString(t *testing.T) {
 	}
 }
 
+// A registration is one that is answered at once, and is no success when the device
+// can't speak as the AE.
+func TestRegistrationIsLearned(t *testing.T) {
+	b := newBroker(t, nil)
+	b.handle = func(s *session, p *mqtt.Publish) {
+		for _, name := range []string{`"rt"`, `"rcn"`, `"oet"`, `"fc"`} {
+			if strings.Contains(string(p.Payload), name) {
+				t.Errorf("the CSE got %s", p.Payload)
+			}
+		}
+		s.send(&mqtt.Publish{Topic: strings.Replace(p.Topic, "reg_req", "reg_resp", 1), Payload: fmt.Appendf(nil,
+			`{"rsc":2001,"rqi":%q,"pc":{"m2m:ae":{"aei":"Cassigned"}}}`, requestID(t, p))})
+	}
+	f := newFixture(t, b.address(), lamps, nil)
+	for i, status := range []string{"2001", "5000"} { // two devices that get one AE-ID
+		name := fmt.Sprintf("lamp%d", i+1)
+		client := f.connect(f.site.Unnamed(name))
+		client.send(&mqtt.Publish{Topic: strings.Replace(lampReg, "lamp1", name, 1), Payload: []byte(strings.Replace(register, `"rvi"`,
+			`"rt":{"rtv":2,"nu":["mqtt://x"]},"oet":"20260101T000000","rcn":0,"fc":{"lvl":1},"rvi"`, 1))})
+		p, ok := client.read().(*mqtt.Publish)
+		if !ok || !strings.Contains(string(p.Payload), status) || strings.Contains(string(p.Payload), "Cassigned") != (status == "2001") {
+			t.Errorf("%s: %+v", name, p)
+		}
+		if e := f.entries.next(t); fmt.Sprint(int(e.Status)) != status {
+			t.Errorf("%s: recorded %+v", name, e)
+		}
+	}
+}
+
 // A device asks a CSE of its own, which answers as if it had assigned an AE-ID,
 // and puts the request's identifier on a registration. The answer does not count
 // as the registration's: the AE-ID is another's, of whom the gateway knows
