@@ -82,6 +82,9 @@ func (b *batch) check() error {
 	if b.count < 1 || b.count > maxGenerate || b.first < 0 || b.first > maxGenerate*100 {
 		return fmt.Errorf("--count is from 1 to %d, and --first from 0 to %d", maxGenerate, maxGenerate*100)
 	}
+	if b.format != provision.CSV && b.format != provision.JSONL {
+		return errors.New("--format is csv or jsonl")
+	}
 	number := fmt.Sprintf("%06d", b.first+b.count-1)
 	id, err := onem2m.ParseKmID(b.prefix + number + "@" + b.fqdn.String())
 	if err != nil {

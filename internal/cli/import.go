@@ -114,6 +114,11 @@ func (im *clientImport) run(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	// Before the first row is read, so that nothing is said about the file when
+	// there is nobody to take it.
+	if _, err := admin.Status(ctx); err != nil {
+		return err
+	}
 	return im.load(ctx, admin, path, in, size)
 }
 

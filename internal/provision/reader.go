@@ -67,7 +67,7 @@ func detect(first []byte) (Format, error) {
 		return JSONL, nil
 	case separator(first) != 0:
 		return CSV, nil
-	case bytes.IndexByte(first, ':') > 0:
+	case first[0] == '#', bytes.IndexByte(first, ':') > 0:
 		return "", errors.New("it looks like a file of pre-shared keys; say whose: --format mosquitto, stunnel or emqx")
 	}
 	return "", errors.New("its format can't be told by its first line; name it with --format")
