@@ -281,16 +281,22 @@ func (k *keysetKeeper) rewrapOnce(ctx context.Context) (done bool, err error) {
 	if rate == 0 {
 		return true, nil
 	}
+	// Another node may have promoted a key a moment ago. By an older keyset, this
+	// would seal with a key that is on its way out.
+	if _, err := k.keyset.Refresh(pass); err != nil {
+		k.trouble(err)
+		return false, err
+	}
 	progress, err := k.authority.Rewrap(pass, k.keyset.Current, rate, k.report)
 	if pass.Err() != nil {
 		return false, nil
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	if err != nil {
-		k.rewrap.Trouble = err.Error()
+		k.trouble(err)
 		return false, err
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if pass.Err() != nil {
 		return false, nil // a new order, just now
 	}
@@ -321,6 +327,12 @@ func (k *keysetKeeper) begin(stop func()) (rate int) {
 	}
 	k.rewrap.Rate, k.stop = order.Rate, stop
 	return order.Rate
+}
+
+func (k *keysetKeeper) trouble(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.rewrap.Trouble = err.Error()
 }
 
 // report notes how far a pass has come.
