@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/onem2m-maf/maf/internal/gateway/backendtest"
 )
 
 // TestIdle: thousands of associations that do nothing cost little, and keep
@@ -18,7 +20,8 @@ func TestIdle(t *testing.T) {
 	}
 	for _, c := range []struct{ binding, network string }{{"http", "tcp"}, {"coap", "udp"}} {
 		t.Run(c.binding, func(t *testing.T) {
-			s := newSite(t, "coap = { listen = [\"127.0.0.1:0\"], associations_per_device = 64 }\n")
+			cse := backendtest.Start(t, backendtest.LastWins)
+			s := newSiteBefore(t, cse.URL, "coap = { listen = [\"127.0.0.1:0\"], associations_per_device = 64 }\n", "conns_per_device = 64")
 			before := resident(t, s.gateway.Process.Pid)
 			idle := make([]net.Conn, devices*each)
 			var all sync.WaitGroup

@@ -134,7 +134,7 @@ func Defaults() Config {
 			KeepAlive: true,
 			MaxConns:  256, MaxPolls: 8192, MaxIdle: 64, MaxRequest: 0, MaxResponse: 8 << 20,
 			Timeout: 30 * time.Second, MaxTimeout: time.Hour,
-			MaxContent: 1 << 20, ConnsPerDevice: 64, IdleTimeout: time.Hour,
+			MaxContent: 1 << 20, ConnsPerDevice: 16, IdleTimeout: time.Hour,
 		},
 		CoAP: CoAPConfig{
 			Release: "3", MaxType: 48, BlockSize: 1024, Observe: true,

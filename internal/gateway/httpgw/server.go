@@ -39,7 +39,7 @@ type Config struct {
 type Limits struct {
 	// MaxContent bounds the content of a request, in octets (1 MiB).
 	MaxContent int64
-	// ConnsPerPeer bounds the connections of one master key (64).
+	// ConnsPerPeer bounds the connections of one master key (16).
 	ConnsPerPeer int
 	// IdleTimeout is for how long a connection may do nothing (1 h).
 	IdleTimeout time.Duration
@@ -86,7 +86,7 @@ func New(c Config) (*Server, error) {
 	}
 	l := &c.Limits
 	l.MaxContent = cmp.Or(l.MaxContent, 1<<20)
-	l.ConnsPerPeer = cmp.Or(l.ConnsPerPeer, 64)
+	l.ConnsPerPeer = cmp.Or(l.ConnsPerPeer, 16)
 	l.IdleTimeout = cmp.Or(l.IdleTimeout, time.Hour)
 	l.ReadTimeout = cmp.Or(l.ReadTimeout, time.Minute)
 	l.WriteTimeout = cmp.Or(l.WriteTimeout, time.Minute)
