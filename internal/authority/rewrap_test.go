@@ -261,3 +261,36 @@ func TestRotationUnderLoad(t *testing.T) {
 		t.Errorf("an unknown client, whose decoy's key is gone: %v", err)
 	}
 }
+
+// BenchmarkRewrap measures what sealing a client anew costs, at full speed, and
+// what counting costs for each client.
+func BenchmarkRewrap(b *testing.B) {
+	m := newMAF(b)
+	const clients = 20_000
+	var wg sync.WaitGroup
+	for w := range 100 {
+		wg.Go(func() {
+			for n := range clients / 100 {
+				m.add(authority.Client{KmID: kmID(fmt.Sprintf("m%d-%d@maf.example.com", w, n))})
+			}
+		})
+	}
+	wg.Wait()
+	b.Run("seal", func(b *testing.B) {
+		for b.Loop() {
+			m.rotate()
+			if p := m.rewrap(); p.Rewrapped != clients {
+				b.Fatalf("%+v", p)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed())/float64(b.N*clients), "ns/client")
+	})
+	b.Run("count", func(b *testing.B) {
+		for b.Loop() {
+			if master, _ := m.uses(m.keys.Primary()); master != clients {
+				b.Fatal(master)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed())/float64(b.N*clients), "ns/client")
+	})
+}
