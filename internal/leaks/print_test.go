@@ -57,6 +57,10 @@ var keyless = map[string]string{
 	// Keys of devices don't come into the gateway but by saef.
 	"internal/gateway":             "names files; TestPrograms looks at what it prints",
 	"internal/gateway/httpgw":      "has a key for addresses of its own; TestPrograms looks at what is printed",
+	"internal/audit":               "what was done, by names",
+	"internal/combine":             "what it combines is its user's",
+	"internal/store/pgstore":       "rows of sealed boxes; a password is read when it is needed",
+	"internal/store/pgtest":        "tests",
 	"internal/gateway/access":      "who asked what",
 	"internal/gateway/coap":        "messages",
 	"internal/gateway/http1":       "messages",
@@ -233,6 +237,7 @@ func specimens(t *testing.T, secrets *finder) map[string]specimen {
 	addCore(t, secrets, table, dir, key)
 	addRunning(t, secrets, table, dir, key)
 	addGateway(t, table, key)
+	addOperations(t, secrets, table, dir, key)
 	return table
 }
 

@@ -17,6 +17,9 @@ type Writer struct {
 	buf    []byte // never grows: what it left behind could not be cleared
 }
 
+// Format keeps fmt from looking into the buffer, which has keys in it.
+func (w *Writer) Format(f fmt.State, _ rune) { io.WriteString(f, "provision.Writer") }
+
 // NewWriter begins a file of CSV or JSON Lines. withKm is whether the rows have
 // keys.
 func NewWriter(w io.Writer, format Format, withKm bool) (*Writer, error) {
