@@ -211,7 +211,7 @@ func TestTransitRefuses(t *testing.T) {
 		"no JSON":        {text(200, "<html>"), nil, "something else"},
 		"no data":        {text(200, "{}"), nil, "without a ciphertext"},
 		"another's address": {func(w http.ResponseWriter, r *http.Request) bool {
-			http.Redirect(w, r, elsewhere.URL, 307)
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 			return true
 		}, nil, "status 307"},
 		"no answer": {func(_ http.ResponseWriter, r *http.Request) bool {
