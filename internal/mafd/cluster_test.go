@@ -280,9 +280,7 @@ func TestClusterRestart(t *testing.T) {
 	t.Logf("%d keys were issued, %d handshakes failed", len(issued), failed.Load())
 	for _, node := range c.nodes {
 		for _, line := range []string{"the connection to PostgreSQL is lost", "the connection to PostgreSQL is back"} {
-			if !strings.Contains(node.log.String(), line) {
-				t.Errorf("the log does not say %q", line)
-			}
+			await(line, func() bool { return strings.Contains(node.log.String(), line) })
 		}
 		if strings.Contains(node.log.String(), "not in a URL") {
 			t.Error("the password is in the log")

@@ -142,6 +142,8 @@ func checkServer(ctx context.Context, conn *pgx.Conn, known int) error {
 // which everybody gets the error of the last one. Connections that exist don't
 // care.
 type gate struct {
+	good chan struct{} // holds at most one token, when a connection was made again
+
 	mu    sync.Mutex
 	err   error         // of the last attempt; guarded by mu
 	until time.Time     // end of the pause; guarded by mu
@@ -158,7 +160,7 @@ func (g *gate) check() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if time.Now().Before(g.until) {
-		return fmt.Errorf("the last attempt failed a moment ago: %w", notConnecting{g.err})
+		return &pausedError{g.err}
 	}
 	return nil
 }
@@ -166,11 +168,20 @@ func (g *gate) check() error {
 // note takes the outcome of an attempt to get a connection.
 func (g *gate) note(err error) {
 	var failed *pgconn.ConnectError
+	var paused *pausedError
 	switch {
+	case errors.As(err, &paused): // that was no attempt
 	case err == nil:
 		g.mu.Lock()
-		g.pause = 0
+		again := g.pause > 0
+		g.pause, g.until = 0, time.Time{}
 		g.mu.Unlock()
+		if again {
+			select {
+			case g.good <- struct{}{}:
+			default: // there is a token already
+			}
+		}
 	case errors.As(err, &failed):
 		g.shut(err)
 	}
@@ -186,6 +197,10 @@ func (g *gate) shut(err error) {
 	}
 }
 
-// notConnecting hides what kind of error it was: a refusal by the gate must not
-// count as another attempt.
-type notConnecting struct{ error }
+// A pausedError is the gate's: the error of the last attempt, with no other made.
+type pausedError struct{ last error }
+
+func (e *pausedError) Error() string {
+	return "the last attempt failed a moment ago: " + e.last.Error()
+}
+func (e *pausedError) Unwrap() error { return e.last }

@@ -35,6 +35,7 @@ func (l *listener) run(ctx context.Context) {
 		}
 		select {
 		case <-time.After(pause):
+		case <-l.db.gate.good: // somebody else got through
 		case <-ctx.Done():
 			return
 		}

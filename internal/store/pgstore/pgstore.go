@@ -118,7 +118,7 @@ func open(ctx context.Context, o Options, steps []migration) (*DB, error) {
 	if o.OnTransaction == nil {
 		o.OnTransaction = func(int, time.Duration, error) {}
 	}
-	db := &DB{told: o.OnTransaction, revoked: make(chan struct{}, 1)}
+	db := &DB{told: o.OnTransaction, revoked: make(chan struct{}, 1), gate: gate{good: make(chan struct{}, 1)}}
 	config, err := db.configure(o, steps)
 	if err != nil {
 		return nil, err
