@@ -36,11 +36,15 @@ func sequence(n int) []byte {
 
 // looksLikeKey matches 32 octets in hexadecimal or base64: every Kc, and every Km
 // that the MAF draws or a test does. Nothing else that the tests print is of that
-// length; an identifier of a Kc is half as long.
+// length but the hashes of the audit log; an identifier of a Kc is half as long.
 var looksLikeKey = regexp.MustCompile(`\b[0-9A-Fa-f]{64}\b|(^|[^0-9A-Za-z+/])[0-9A-Za-z+/]{43}=`)
 
 // shownOnPurpose matches a line of maf's that shows a key because it was asked to.
 var shownOnPurpose = regexp.MustCompile(`^ *K[mc] +[0-9a-f]{64}\n$`)
+
+// auditHash matches a hash of the audit log, which is as long as a key in
+// hexadecimal.
+var auditHash = regexp.MustCompile(`("hash":"|"head":"|\bhead +)[0-9a-f]{64}\b`)
 
 // suiteOutput names the file with the output of "go test -v ./...".
 const suiteOutput = "MAF_SUITE_OUTPUT"
@@ -72,7 +76,7 @@ func TestSuiteOutput(t *testing.T) {
 			continue // scripts are shown as they are run, and give keys to commands
 		case shownOnPurpose.MatchString(line):
 			shown++
-		case looksLikeKey.MatchString(line):
+		case looksLikeKey.MatchString(auditHash.ReplaceAllString(line, "")):
 			t.Errorf("this looks like a key: %s", line)
 		}
 		lines = append(lines, line)
