@@ -21,8 +21,8 @@ var levels = []string{
 		"internal/adminapi internal/adminapi/adminserver internal/provision saef " +
 		"internal/gateway/access internal/gateway/http1 internal/gateway/primitive internal/gateway/policy internal/gateway/matrix internal/gateway/gwtest internal/gateway/backendtest internal/gateway/mqtt internal/gateway/coap",
 	5: "internal/demo internal/mafd internal/cli internal/gateway/httpgw internal/gateway/mqttgw internal/gateway/coapgw internal/gateway",
-	6: "cmd/mafd cmd/maf cmd/mafgw docs/examples/echocse",
-	7: "internal/timing internal/leaks internal/peers internal/interop internal/cost internal/flood internal/docs internal/deployment internal/layers", // tests
+	6: "cmd/mafd cmd/maf cmd/mafgw docs/examples/echocse deploy/image deploy/sbom",
+	7: "internal/timing internal/leaks internal/peers internal/interop internal/cost internal/flood internal/docs internal/deployment deploy internal/layers", // tests
 }
 
 // forbidden says what a package must never contain, however indirectly, and
